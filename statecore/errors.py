@@ -1,0 +1,208 @@
+"""Every error statecore raises, in one tree, grouped by what the caller does next.
+
+StatecoreError
+├── InputError                 fix the input (also a ValueError)
+│   ├── UnsupportedValue           a value that could not come back equal and of the same type
+│   ├── LimitExceeded              too deep, too long or too large; names the limit
+│   ├── OperationMismatch          an operation that does not fit the value it meets
+│   ├── KindMismatch               a stream opened as another kind than it was created
+│   └── MissingActor               a shared state written without saying by whom
+├── NotFound                   ask for something that exists (also a LookupError)
+│   ├── StoreNotFound              no store at this path
+│   ├── VersionNotFound            a version, position or time outside the history
+│   └── TagNotFound                no tag of this name
+├── Conflict                   reload and decide again
+│   ├── WrongExpectedVersion       the expected version no longer holds
+│   ├── RetriesExhausted           still conflicting when the budget or the deadline ended
+│   └── TagExists                  the tag names another version
+├── KeyFailure                 find the key
+│   ├── KeyMissing                 no key was given or found
+│   ├── WrongKey                   a key, but not this store's
+│   └── InvalidKey                 what was given is not a key at all
+├── Erased                     the data key was destroyed on purpose; an event says so
+│   └── Expired                    ... because its time to live ended
+├── Damage                     call an operator; nothing is repaired silently
+│   ├── DamagedRecord              a record that does not open, or is not where it belongs
+│   ├── ForeignSchema              a database that is not, or not only, a statecore store
+│   └── NewerFormat                written by a newer statecore
+└── StoreFailure               retry, or reopen the store
+    ├── StoreBusy                  another process held the store until the deadline
+    ├── StoreClosed                used after close
+    ├── StoreForked                used in a child process after fork
+    ├── StoreFull                  no space left; nothing of the batch was written
+    ├── StoreReadOnly              the file or its directory can't be written
+    ├── StoreUnsupported           the engine or file system is known to lose data
+    └── OutcomeUnknown             a commit failed half-way: reopen, retry with the same event id
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from statecore.events import Event
+
+Path = tuple[str | int, ...]
+
+
+def spell_path(path: Path) -> str:
+    """Spell a path into a value the way one would index it: ``plan['steps'][0]``."""
+    if not path:
+        return "value"
+    first = str(path[0])
+    shown = first if first.isprintable() else repr(first)
+    return shown + "".join(f"[{part!r}]" for part in path[1:])
+
+
+class StatecoreError(Exception):
+    """The root of the tree; catches everything statecore raises on purpose."""
+
+
+class InputError(StatecoreError, ValueError):
+    """The input can't be recorded as it is; nothing was written."""
+
+
+class UnsupportedValue(InputError):
+    """A value that could not come back equal and of the same type."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"{spell_path(path)}: {why}")
+        self.path = path
+
+
+class LimitExceeded(InputError):
+    """Something is too deep, too long or too large."""
+
+    def __init__(self, what: str, size: int, limit: int, unit: str) -> None:
+        super().__init__(f"{what} is {size:,} {unit}; the limit is {limit:,} {unit}")
+        self.size = size
+        self.limit = limit
+
+
+class OperationMismatch(InputError):
+    """An operation that does not fit the value it meets, such as extending a number."""
+
+
+class KindMismatch(InputError):
+    """A state opened as another kind than it was created as."""
+
+
+class MissingActor(InputError):
+    """A shared state is written by many, so each event must say by whom."""
+
+
+class NotFound(StatecoreError, LookupError):
+    """What was asked for does not exist."""
+
+
+class StoreNotFound(NotFound):
+    """There is no store at this path."""
+
+
+class VersionNotFound(NotFound):
+    """A version, position or time that the history does not reach."""
+
+
+class TagNotFound(NotFound):
+    """No tag of this name."""
+
+
+class Conflict(StatecoreError):
+    """Others wrote what this decision was based on; nothing of it was written.
+
+    ``events`` are the other side's events that collide, oldest first.
+    """
+
+    def __init__(self, message: str, events: Sequence[Event] = ()) -> None:
+        super().__init__(message)
+        self.events = tuple(events)
+
+
+class WrongExpectedVersion(Conflict):
+    """The keys concerned changed after the expected version."""
+
+
+class RetriesExhausted(Conflict):
+    """Still in conflict when the retry budget or the deadline ended."""
+
+
+class TagExists(Conflict):
+    """The tag already names another version."""
+
+
+class KeyFailure(StatecoreError):
+    """A cryptographic key is missing, wrong or malformed."""
+
+
+class KeyMissing(KeyFailure):
+    """No key was given, and none was found where this store's key is looked for."""
+
+
+class WrongKey(KeyFailure):
+    """A well-formed key, but not the one this store was made with."""
+
+
+class InvalidKey(KeyFailure):
+    """What was given is not a key: wrong length, wrong alphabet, unreadable file."""
+
+
+class Erased(StatecoreError):
+    """The data key of this state was destroyed on purpose, and an event says so."""
+
+
+class Expired(Erased):
+    """The time to live of a temporary state has ended."""
+
+
+class Damage(StatecoreError):
+    """Stored data is not what was written. Nothing is repaired silently."""
+
+
+class DamagedRecord(Damage):
+    """A stored record does not open, or is not where it belongs."""
+
+
+class ForeignSchema(Damage):
+    """The database is not a statecore store, or holds objects that statecore never made."""
+
+
+class NewerFormat(Damage):
+    """The data was written by a newer statecore; upgrade to read it."""
+
+
+class StoreFailure(StatecoreError):
+    """The store could not do its work; the input was fine."""
+
+
+class StoreBusy(StoreFailure):
+    """Another process held the store until the deadline; nothing was written."""
+
+
+class StoreClosed(StoreFailure):
+    """The store was used after it was closed."""
+
+
+class StoreForked(StoreFailure):
+    """The store was used in a child process after fork; open it again there."""
+
+
+class StoreFull(StoreFailure):
+    """No space left; nothing of the batch was written, and later writes may succeed."""
+
+
+class StoreReadOnly(StoreFailure):
+    """The file or its directory can't be written."""
+
+
+class StoreUnsupported(StoreFailure):
+    """The database engine or the file system is known to lose acknowledged data."""
+
+
+class OutcomeUnknown(StoreFailure):
+    """A commit failed half-way and may or may not be stored.
+
+    The store accepts no further writes: reopen it and retry with the same event id,
+    which is recognised if the event did reach the disk.
+    """

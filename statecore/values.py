@@ -1,0 +1,242 @@
+"""What a value may be, its packed form, its limits, and when two values are the same.
+
+A value is ``None``, ``bool``, ``int``, ``float``, ``str``, ``bytes``, an aware ``datetime``,
+``Decimal``, ``UUID``, a list of values, or a map from strings to values. A pydantic model goes in
+as its data. What goes in comes out equal and of the same type, or is refused with the path.
+
+At rest a value is its **packed** form: msgpack bytes (https://msgpack.org, with the extension
+types below). Bytes can't change, so states of different versions share them freely, and every
+read unpacks a fresh value that the caller owns.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final, TypeAlias
+from uuid import UUID
+
+import msgpack
+
+from statecore.errors import LimitExceeded, Path, UnsupportedValue
+
+Value: TypeAlias = Any
+"""User data: one of the types above."""
+
+DEPTH_MAX: Final = 64
+KEY_BYTES_MAX: Final = 1024
+EVENT_BYTES_MAX: Final = 16 * 1024 * 1024
+INT_BYTES_MAX: Final = 1024  # any of them prints within Python's own limit of digits
+
+# On disk. Never renumber.
+_EXT_DATETIME: Final = 1
+_EXT_DECIMAL: Final = 2
+_EXT_UUID: Final = 3
+_EXT_INT: Final = 4
+
+_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - local time is stored beside its offset
+_MICROSECOND: Final = timedelta(microseconds=1)
+_DATETIME: Final = struct.Struct(">qi")  # microseconds of local time, UTC offset in seconds
+
+_ATOMS: Final = frozenset({type(None), bool, int, float, str, bytes, datetime, Decimal, UUID})
+
+
+def pack(value: Value, path: Path = ()) -> bytes:
+    """Pack a value into bytes that nobody can change any more.
+
+    Raises:
+        UnsupportedValue: it holds something that could not come back the same; names the path.
+        LimitExceeded: it is nested too deeply, or too large for an event.
+    """
+    try:
+        if type(value) not in _ATOMS:
+            _check_shape(value, DEPTH_MAX)
+        packed: bytes = _packers.packer.pack(value)
+    except (_Fault, ValueError, OverflowError, TypeError) as error:
+        raise _explain(value, path) from error
+    if len(packed) > EVENT_BYTES_MAX:
+        raise LimitExceeded("the packed value", len(packed), EVENT_BYTES_MAX, "bytes")
+    return packed
+
+
+def unpack(packed: bytes) -> Value:
+    """Unpack a fresh value, owned by the caller.
+
+    Raises:
+        ValueError: the bytes are not one packed value.
+    """
+    try:
+        return msgpack.unpackb(packed, ext_hook=_unpack_special, strict_map_key=True)
+    except (msgpack.UnpackException, struct.error, InvalidOperation, OverflowError) as error:
+        raise ValueError(f"not a packed value: {type(error).__name__}") from error
+
+
+def check_key(key: str) -> None:
+    """Refuse a key that can't be one: any string of at most 1,024 bytes of UTF-8 can.
+
+    Raises:
+        UnsupportedValue: not a string, or not valid Unicode.
+        LimitExceeded: too long.
+    """
+    if type(key) is not str:
+        raise UnsupportedValue((), f"keys are strings, not {type(key).__name__} ({key!r})")
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError as error:
+        raise UnsupportedValue((), f"key {key!r} holds a lone surrogate") from error
+    if size > KEY_BYTES_MAX:
+        raise LimitExceeded("the key", size, KEY_BYTES_MAX, "bytes")
+
+
+def same(left: Value, right: Value) -> bool:
+    """Tell whether two values are the same value: strict in type, sign of zero and NaN.
+
+    ``1``, ``True`` and ``1.0`` are three values, ``0.0`` and ``-0.0`` are two, NaN is one. The
+    order of a map's keys does not matter. A merge or a diff that is laxer loses updates.
+    """
+    if type(left) is not type(right):
+        return False
+    if type(left) is dict:
+        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
+    if type(left) is list:
+        return len(left) == len(right) and all(map(same, left, right))
+    return pack(left) == pack(right)
+
+
+class _Fault(Exception):
+    """The shape is wrong somewhere; ``_explain`` finds out where."""
+
+
+class _Packers(threading.local):
+    """One packer a thread: making one allocates a buffer that costs more than most packing."""
+
+    def __init__(self) -> None:
+        self.packer = msgpack.Packer(default=_pack_special, strict_types=True)
+
+
+def _check_shape(value: Value, depth: int) -> None:
+    """Check keys and depth, which msgpack would let pass."""
+    if depth == 0:
+        raise _Fault
+    kind = type(value)
+    if kind is dict:
+        for key in value:
+            if type(key) is not str:
+                raise _Fault
+        value = value.values()
+    elif kind is not list:
+        if kind in _ATOMS or hasattr(kind, "model_dump"):
+            return
+        raise _Fault
+    for item in value:
+        if type(item) not in _ATOMS:
+            _check_shape(item, depth - 1)
+
+
+def _pack_special(value: Value) -> Value:
+    kind = type(value)
+    if kind is datetime:
+        return msgpack.ExtType(_EXT_DATETIME, _pack_datetime(value))
+    if kind is Decimal:
+        return msgpack.ExtType(_EXT_DECIMAL, str(value).encode())
+    if kind is UUID:
+        return msgpack.ExtType(_EXT_UUID, value.bytes)
+    if kind is int:  # beyond 64 bits
+        size = value.bit_length() // 8 + 1
+        if size > INT_BYTES_MAX:
+            raise _Fault
+        return msgpack.ExtType(_EXT_INT, value.to_bytes(size, "big", signed=True))
+    if hasattr(kind, "model_dump"):
+        data = value.model_dump(mode="python")
+        _check_shape(data, DEPTH_MAX)
+        return data
+    raise _Fault
+
+
+def _unpack_special(code: int, data: bytes) -> Value:
+    if code == _EXT_DATETIME:
+        microseconds, offset = _DATETIME.unpack(data)
+        zone = timezone(timedelta(seconds=offset)) if offset else UTC
+        return (_EPOCH + timedelta(microseconds=microseconds)).replace(tzinfo=zone)
+    if code == _EXT_DECIMAL:
+        return Decimal(data.decode())
+    if code == _EXT_UUID:
+        return UUID(bytes=data)
+    if code == _EXT_INT:
+        return int.from_bytes(data, "big", signed=True)
+    raise ValueError(f"unknown extension type {code}")
+
+
+def _pack_datetime(moment: datetime) -> bytes:
+    offset = moment.utcoffset()
+    if offset is None or offset.microseconds:
+        raise _Fault
+    # Equal must stay equal: Python holds a local time in a fold or gap unequal to every other
+    # zone's time (PEP 495), so such a time would not come back equal to what went in.
+    if moment.replace(tzinfo=timezone(offset)) != moment:
+        raise _Fault
+    local = moment.replace(tzinfo=None, fold=0) - _EPOCH
+    return _DATETIME.pack(local // _MICROSECOND, offset // timedelta(seconds=1))
+
+
+def _explain(value: Value, path: Path, depth: int = DEPTH_MAX) -> UnsupportedValue | LimitExceeded:
+    """Find the first offending place and say what is wrong with it."""
+    return _find_fault(value, path, depth) or UnsupportedValue(path, "can't be recorded")
+
+
+def _find_fault(value: Value, path: Path, depth: int) -> UnsupportedValue | LimitExceeded | None:
+    if depth == 0:
+        return LimitExceeded("the value's depth", DEPTH_MAX + 1, DEPTH_MAX, "levels")
+    kind = type(value)
+    if hasattr(kind, "model_dump"):
+        return _find_fault(value.model_dump(mode="python"), path, depth)
+    if kind is dict:
+        for key, item in value.items():
+            if type(key) is not str:
+                what = f"map keys are strings, not {type(key).__name__} ({key!r})"
+                return UnsupportedValue(path, what)
+            fault = _find_fault(key, (*path, key), 1) or _find_fault(item, (*path, key), depth - 1)
+            if fault:
+                return fault
+        return None
+    if kind is list:
+        faults = (_find_fault(item, (*path, at), depth - 1) for at, item in enumerate(value))
+        return next(filter(None, faults), None)
+    return _find_atom_fault(value, path)
+
+
+def _find_atom_fault(value: Value, path: Path) -> UnsupportedValue | LimitExceeded | None:
+    kind = type(value)
+    if kind is int and value.bit_length() // 8 + 1 > INT_BYTES_MAX:
+        size = value.bit_length() // 8 + 1
+        return LimitExceeded("the integer", size, INT_BYTES_MAX, "bytes")
+    if kind is datetime and value.tzinfo is None:
+        return UnsupportedValue(path, "a datetime needs a time zone; use datetime.now(UTC)")
+    if kind is datetime:
+        try:
+            _pack_datetime(value)
+        except _Fault:
+            return UnsupportedValue(path, "this local time is ambiguous; convert it to UTC first")
+    if kind is str:
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return UnsupportedValue(path, "the text holds a lone surrogate")
+    if kind in _ATOMS:
+        return None
+    hint = _HINTS.get(kind.__name__, "not a value type of statecore")
+    return UnsupportedValue(path, f"{kind.__name__}: {hint}")
+
+
+_HINTS: Final = {
+    "tuple": "use a list",
+    "set": "use a sorted list",
+    "frozenset": "use a sorted list",
+    "date": "use an aware datetime or an ISO string",
+    "bytearray": "use bytes",
+    "ndarray": "use .tolist() or bytes",
+}
+
+_packers = _Packers()
