@@ -26,6 +26,7 @@ from statecore.operations import (
     Put,
     Splice,
     combine,
+    put_or_remove,
 )
 from statecore.packed import Packed, is_map, join_map, split_map, thaw
 from statecore.values import Value, check_key, pack

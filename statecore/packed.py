@@ -62,7 +62,7 @@ Packed: TypeAlias = bytes | Rope
 
 def to_bytes(packed: Packed) -> bytes:
     """Return the packed value as bytes."""
-    return packed if type(packed) is bytes else join_list(packed.count, packed.items())  # type: ignore[union-attr]
+    return packed if isinstance(packed, bytes) else join_list(packed.count, packed.items())
 
 
 def thaw(packed: Packed) -> object:
@@ -82,12 +82,16 @@ def same_packed(left: Packed | None, right: Packed | None) -> bool:
 
 def is_list(packed: Packed) -> bool:
     """Tell whether the packed value is a list."""
-    return type(packed) is Rope or 0x90 <= packed[0] <= 0x9F or packed[0] in (0xDC, 0xDD)  # type: ignore[index]
+    if isinstance(packed, Rope):
+        return True
+    return 0x90 <= packed[0] <= 0x9F or packed[0] in (0xDC, 0xDD)
 
 
 def is_map(packed: Packed) -> bool:
     """Tell whether the packed value is a map."""
-    return type(packed) is bytes and (0x80 <= packed[0] <= 0x8F or packed[0] in (0xDE, 0xDF))
+    if isinstance(packed, Rope):
+        return False
+    return 0x80 <= packed[0] <= 0x8F or packed[0] in (0xDE, 0xDF)
 
 
 def list_items(packed: Packed) -> tuple[int, bytes]:

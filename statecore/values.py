@@ -20,7 +20,7 @@ from uuid import UUID
 
 import msgpack
 
-from statecore.errors import LimitExceeded, Path, UnsupportedValue
+from statecore.errors import InputError, LimitExceeded, Path, UnsupportedValue
 
 Value: TypeAlias = Any
 """User data: one of the types above."""
@@ -181,12 +181,12 @@ def _pack_datetime(moment: datetime) -> bytes:
     return _DATETIME.pack(local // _MICROSECOND, offset // timedelta(seconds=1))
 
 
-def _explain(value: Value, path: Path, depth: int = DEPTH_MAX) -> UnsupportedValue | LimitExceeded:
+def _explain(value: Value, path: Path) -> InputError:
     """Find the first offending place and say what is wrong with it."""
-    return _find_fault(value, path, depth) or UnsupportedValue(path, "can't be recorded")
+    return _find_fault(value, path, DEPTH_MAX) or UnsupportedValue(path, "can't be recorded")
 
 
-def _find_fault(value: Value, path: Path, depth: int) -> UnsupportedValue | LimitExceeded | None:
+def _find_fault(value: Value, path: Path, depth: int) -> InputError | None:
     if depth == 0:
         return LimitExceeded("the value's depth", DEPTH_MAX + 1, DEPTH_MAX, "levels")
     kind = type(value)
@@ -207,7 +207,7 @@ def _find_fault(value: Value, path: Path, depth: int) -> UnsupportedValue | Limi
     return _find_atom_fault(value, path)
 
 
-def _find_atom_fault(value: Value, path: Path) -> UnsupportedValue | LimitExceeded | None:
+def _find_atom_fault(value: Value, path: Path) -> InputError | None:
     kind = type(value)
     if kind is int and value.bit_length() // 8 + 1 > INT_BYTES_MAX:
         size = value.bit_length() // 8 + 1

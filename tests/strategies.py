@@ -31,7 +31,14 @@ VALUES = st.recursive(
     max_leaves=12,
 )
 KEYS = st.sampled_from(["", "a", "b", "c", "a/b", "~", "naïve"])
-STATES = st.dictionaries(KEYS, VALUES, max_size=6)
+SHAPES = (
+    st.integers(-5, 5)
+    | st.floats(-5, 5)
+    | st.decimals(-5, 5, places=1)
+    | st.lists(VALUES, max_size=4)
+    | st.dictionaries(KEYS, VALUES, max_size=4)
+)
+STATES = st.dictionaries(KEYS, SHAPES | VALUES, max_size=6)
 
 MISSING = object()
 
@@ -50,8 +57,8 @@ def changes(draw: st.DrawFn, state: dict[str, Any], most: int = 4) -> Change:
     """A change of up to ``most`` operations, each of which fits the state it will meet."""
     state = dict(state)
     change = EMPTY
-    for _ in range(draw(st.integers(0, most))):
-        if draw(st.integers(0, 15)) == 0:
+    for _ in range(draw(st.sampled_from(range(most, -1, -1)))):
+        if draw(st.sampled_from(range(16))) == 15:
             change, state = change.then(CLEAR), {}
             continue
         key = draw(KEYS)
@@ -63,7 +70,8 @@ def changes(draw: st.DrawFn, state: dict[str, Any], most: int = 4) -> Change:
 
 @st.composite
 def _operation(draw: st.DrawFn, key: str, value: Any) -> Change:
-    fitting = [st.builds(EMPTY.put, st.just(key), VALUES), st.just(EMPTY.remove(key))]
+    put = st.builds(EMPTY.put, st.just(key), SHAPES | VALUES)
+    fitting = [put | st.just(EMPTY.remove(key))]
     if value is MISSING or type(value) is list:
         fitting.append(st.builds(EMPTY.extend, st.just(key), st.lists(VALUES, max_size=3)))
         length = 0 if value is MISSING or type(value) is not list else len(value)

@@ -1,0 +1,1 @@
+"""What statecore costs, measured beside its peers in the same run."""

@@ -1,0 +1,166 @@
+"""The body of a stored event: what is sealed, as msgpack, and the upcasters of older bodies.
+
+The body is a list: operations, actor, reason, type, and a map of extras by one-letter names. Of
+the end of the list only as much is there as says something (docs/format.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol, TypeAlias
+
+import msgpack
+
+from statecore.codec.numbers import read_number
+from statecore.codec.wire import STRIDE, Wire, read_change, rows
+from statecore.events import Birth, Event, EventType, Kind, event_id, to_time
+from statecore.values import unpack
+
+FORMAT: Final = 1  # On disk. Never renumber.
+
+Body: TypeAlias = list[Any]
+Upcaster: TypeAlias = Callable[[Body], Body]
+
+# From the body of format n to that of n + 1, one step at a time. Never remove one: the frozen
+# vectors under tests/vectors hold a store to every format there ever was.
+UPCASTERS: Final[Mapping[int, Upcaster]] = {}
+
+_ENTRIES: Final = 5
+
+# The names of extras. On disk. Never rename.
+EVENT_ID, METADATA, CAUSE, BIRTH, TAG, CLEARED = "i", "m", "c", "b", "t", "x"
+
+
+class Headers(Protocol):
+    """Reads the headers of stored events."""
+
+    def writer_of(self, stored: bytes) -> tuple[bytes, int]:
+        """Return the prefix of the writer of a stored event, and its number of the event."""
+
+
+class Record:
+    """A stored event, opened: as little work as replay needs, the rest when asked."""
+
+    __slots__ = ("_headers", "body", "stored", "version")
+
+    def __init__(self, version: int, stored: bytes, headers: Headers, body: Body) -> None:
+        self.version = version
+        self.stored = stored
+        self._headers = headers
+        self.body = body
+
+    @property
+    def time(self) -> int:
+        """When it was recorded, in microseconds since 1970, UTC."""
+        return read_time(self.stored)
+
+    @property
+    def operations(self) -> Wire:
+        """The flat list of operations."""
+        return self.body[0]  # type: ignore[no-any-return]
+
+    @property
+    def actor(self) -> str | None:
+        """Who did it."""
+        return self._entry(1)  # type: ignore[no-any-return]
+
+    @property
+    def reason(self) -> str | None:
+        """Why."""
+        return self._entry(2)  # type: ignore[no-any-return]
+
+    @property
+    def type(self) -> int:
+        """The number of the event's type."""
+        return self._entry(3) or EventType.CHANGED
+
+    @property
+    def extras(self) -> Mapping[str, Any]:
+        """What there is more to say, by one-letter names."""
+        return self._entry(4) or _NOTHING
+
+    def _entry(self, at: int) -> Any:
+        return self.body[at] if at < len(self.body) else None
+
+    @property
+    def event_id(self) -> str:
+        """The id the caller chose, or the writer's own."""
+        return self.extras.get(EVENT_ID) or event_id(*self._headers.writer_of(self.stored))
+
+    @property
+    def birth(self) -> Birth | None:
+        """What the first event of a stream says of it."""
+        birth = self.extras.get(BIRTH)
+        return Birth(birth[0], birth[1], Kind(birth[2]), birth[3]) if birth else None
+
+    def event(self, agent_id: str, branch: str, position: int) -> Event:
+        """Return the event for people to read."""
+        extras = self.extras
+        tag = extras.get(TAG)
+        metadata = extras.get(METADATA)
+        return Event(
+            agent_id=agent_id,
+            branch=branch,
+            version=self.version,
+            position=position,
+            id=self.event_id,
+            type=EventType(self.type),
+            time=to_time(self.time),
+            actor=self.actor,
+            reason=self.reason,
+            cause=extras.get(CAUSE),
+            change=read_change(self.operations, cleared=CLEARED in extras),
+            touched={
+                key: self.version - distance if distance else 0
+                for key, _, distance, _ in rows(self.operations)
+            },
+            metadata=unpack(metadata) if metadata else {},
+            tag=(tag[0], tag[1]) if tag else None,
+        )
+
+
+_NOTHING: Final[Mapping[str, Any]] = {}
+
+
+def read_time(stored: bytes) -> int:
+    """Return the time in the header of a stored event, in microseconds since 1970, UTC."""
+    at = read_number(stored, 2)[1]
+    return int.from_bytes(stored[at : at + 7], "big")
+
+
+def pack_body(
+    operations: Wire,
+    actor: str | None = None,
+    reason: str | None = None,
+    type: int = EventType.CHANGED,  # noqa: A002 - the name of the field
+    extras: Mapping[str, Any] | None = None,
+) -> bytes:
+    """Pack a body, without what says nothing at its end."""
+    body: Body = [operations, actor, reason, type if type != EventType.CHANGED else None, extras]
+    while len(body) > 1 and not body[-1]:
+        body.pop()
+    return msgpack.packb(body)  # type: ignore[no-any-return]
+
+
+def unpack_body(packed: bytes, number: int = FORMAT) -> Body:
+    """Unpack a body of any format there ever was, in today's shape.
+
+    Raises:
+        ValueError: the bytes are no body.
+    """
+    try:
+        body = msgpack.unpackb(packed)
+    except (msgpack.UnpackException, OverflowError) as error:
+        raise ValueError(f"not a packed body: {type(error).__name__}") from error
+    if number != FORMAT:
+        body = upcast(body, number, UPCASTERS, FORMAT)
+    if type(body) is not list or not 0 < len(body) <= _ENTRIES or len(body[0]) % STRIDE:
+        raise ValueError("not a body")
+    return body
+
+
+def upcast(body: Body, number: int, upcasters: Mapping[int, Upcaster], to: int) -> Body:
+    """Turn an old body into today's, one step at a time."""
+    for step in range(number, to):
+        body = upcasters[step](body)
+    return body

@@ -1,0 +1,227 @@
+"""Sealing an event into the bytes that are stored, and opening them again.
+
+A stored event is a short header in the clear and a sealed body (docs/format.md):
+
+    format 1 · flags 1 · epoch n · time 7 · writer n or prefix 12 · sequence n · random 6
+    · [commitment 32] · body
+
+The seal binds the body to the log, the stream, the version and the whole header, so that nothing
+can be moved, swapped, or replayed elsewhere. The nonce is the writer's 12 random bytes, drawn when
+it opened the store; the number of what it seals; and 6 random bytes drawn for each. The number
+never repeats within a writer; the random bytes are for what a number can't survive: a machine that
+is copied while it runs, and goes on twice.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+from collections.abc import Callable, Mapping
+from itertools import count
+from typing import Final
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from statecore.codec.compression import (
+    BODY_BYTES_MAX,
+    LEVEL_PATIENT,
+    SNAPSHOT_BYTES_MAX,
+    compress,
+    decompress,
+)
+from statecore.codec.numbers import read_number, write_number
+from statecore.codec.record import FORMAT, Record, unpack_body
+from statecore.errors import DamagedRecord, Erased, NewerFormat
+from statecore.keys import DataKey
+from statecore.xaes import PREFIX_BYTES, InvalidTag
+
+# Flags. On disk. Never renumber. The high four bits are the compression method.
+_PREFIX_INLINE: Final = 0x01
+_COMMITMENT: Final = 0x02
+
+_TIME_BYTES: Final = 7
+_RANDOM_BYTES: Final = 6
+_NONCE_BYTES: Final = 12
+_COMMITMENT_BYTES: Final = 32
+
+# What is sealed, as the first byte of the associated data. On disk. Never renumber.
+_EVENT: Final = b"\x01"
+_SNAPSHOT: Final = b"\x02"
+
+
+class Writer:
+    """Who seals: a random nonce prefix, its number where the store keeps those, and a counter."""
+
+    __slots__ = ("_numbers", "mark", "prefix")
+
+    def __init__(self, prefix: bytes, number: int | None) -> None:
+        self.prefix = prefix
+        self.mark = prefix if number is None else write_number(number)
+        self._numbers = count(1)
+
+    def next_number(self) -> int:
+        """Return a number never returned before; safe from any thread."""
+        return next(self._numbers)
+
+
+class Sealer:
+    """Seals and opens what belongs to one stream of one log."""
+
+    def __init__(
+        self,
+        log_id: bytes,
+        stream: bytes,
+        keys: Mapping[int, DataKey | None],
+        prefix_of: Callable[[int], bytes | None],
+    ) -> None:
+        self._event_place = _EVENT + log_id + stream
+        self._snapshot_place = _SNAPSHOT + log_id + stream
+        self._keys = keys
+        self._prefix_of = prefix_of
+        self._ciphers: dict[tuple[int, int], AESGCM] = {}  # by epoch and writer's number
+
+    def seal(
+        self, key: DataKey, version: int, time: int, body: bytes, writer: Writer
+    ) -> tuple[int, bytes]:
+        """Return the writer's number of the event and the stored event.
+
+        The first event under a key commits to it.
+        """
+        sequence = writer.next_number()
+        commitment = key.commitment if version == key.since else b""
+        method, packed = compress(body)
+        header, nonce = _write_header(method, key.epoch, time, writer, sequence, commitment)
+        bound = b"".join((self._event_place, version.to_bytes(8, "big"), header))
+        return sequence, header + key.cipher(writer.prefix).encrypt(nonce, packed, bound)
+
+    def open(self, version: int, stored: bytes) -> Record:
+        """Open a stored event.
+
+        Raises:
+            NewerFormat: a newer statecore wrote it.
+            Erased: its key was destroyed on purpose.
+            DamagedRecord: it was changed, or is not where it belongs.
+        """
+        try:
+            body = self._open(self._event_place, version, stored, BODY_BYTES_MAX)
+            return Record(version, stored, self, unpack_body(body, stored[0]))
+        except (InvalidTag, ValueError, LookupError, TypeError) as error:
+            raise _explain(version, stored, error) from error
+
+    def seal_snapshot(
+        self, key: DataKey, version: int, time: int, body: bytes, writer: Writer
+    ) -> bytes:
+        """Return the stored snapshot."""
+        method, packed = compress(body, LEVEL_PATIENT)
+        header, nonce = _write_header(method, key.epoch, time, writer, writer.next_number(), b"")
+        bound = b"".join((self._snapshot_place, version.to_bytes(8, "big"), header))
+        return header + key.cipher(writer.prefix).encrypt(nonce, packed, bound)
+
+    def open_snapshot(self, version: int, stored: bytes) -> bytes:
+        """Open a stored snapshot; raises as ``open`` does."""
+        try:
+            return self._open(self._snapshot_place, version, stored, SNAPSHOT_BYTES_MAX)
+        except (InvalidTag, ValueError, LookupError) as error:
+            raise _explain(version, stored, error) from error
+
+    def writer_of(self, stored: bytes) -> tuple[bytes, int]:
+        """Return the prefix of the writer of a stored event, and its number of the event."""
+        prefix, at = self._read_prefix(stored)
+        return prefix, read_number(stored, at)[0]
+
+    def _open(self, place: bytes, version: int, stored: bytes, limit: int) -> bytes:
+        """Return the body. Every replayed event passes here, so the common case is spelled out."""
+        if stored[0] > FORMAT:
+            raise NewerFormat(
+                f"version {version} has format {stored[0]}, this statecore reads up to {FORMAT}: "
+                "upgrade it"
+            )
+        flags, epoch, number = stored[1], stored[2], stored[10]
+        cipher = self._ciphers.get((epoch, number)) if not flags & _PREFIX_INLINE else None
+        at = start = 11
+        if cipher is None or epoch >= 0x80 or number >= 0x80:
+            cipher, start = self._find_cipher(version, stored)
+            at = start
+        while stored[at] >= 0x80:
+            at += 1
+        at += 1 + _RANDOM_BYTES
+        nonce = stored[start:at].rjust(_NONCE_BYTES, b"\0")
+        if flags & _COMMITMENT:
+            at = self._check_commitment(version, stored, at)
+        bound = b"".join((place, version.to_bytes(8, "big"), stored[:at]))
+        return decompress(flags >> 4, cipher.decrypt(nonce, stored[at:], bound), limit)
+
+    def _find_cipher(self, version: int, stored: bytes) -> tuple[AESGCM, int]:
+        """Return the cipher of a stored event, and where its sequence begins."""
+        epoch = read_epoch(stored)
+        prefix, at = self._read_prefix(stored)
+        cipher = self._key(epoch, version).cipher(prefix)
+        if not stored[1] & _PREFIX_INLINE and epoch < 0x80 and stored[10] < 0x80:
+            self._ciphers[epoch, stored[10]] = cipher
+        return cipher, at
+
+    def _read_prefix(self, stored: bytes) -> tuple[bytes, int]:
+        at = read_number(stored, 2)[1] + _TIME_BYTES
+        if stored[1] & _PREFIX_INLINE:
+            return stored[at : at + PREFIX_BYTES], at + PREFIX_BYTES
+        number, at = read_number(stored, at)
+        prefix = self._prefix_of(number)
+        if prefix is None:
+            raise ValueError("no such writer")
+        return prefix, at
+
+    def _check_commitment(self, version: int, stored: bytes, at: int) -> int:
+        end = at + _COMMITMENT_BYTES
+        if not hmac.compare_digest(
+            stored[at:end], self._key(read_epoch(stored), version).commitment
+        ):
+            raise DamagedRecord(f"version {version}: the log commits to another data key")
+        return end
+
+    def _key(self, epoch: int, version: int) -> DataKey:
+        key = self._keys.get(epoch)
+        if key is None:
+            if epoch in self._keys:
+                raise Erased(f"version {version} was erased: its data key was destroyed")
+            raise DamagedRecord(f"version {version}: its data key is missing and no event says why")
+        return key
+
+
+def _write_header(
+    method: int, epoch: int, time: int, writer: Writer, sequence: int, commitment: bytes
+) -> tuple[bytes, bytes]:
+    """Return the header and the nonce."""
+    flags = method << 4
+    if len(writer.mark) == PREFIX_BYTES:
+        flags |= _PREFIX_INLINE
+    if commitment:
+        flags |= _COMMITMENT
+    unique = write_number(sequence) + os.urandom(_RANDOM_BYTES)
+    header = b"".join(
+        (
+            bytes((FORMAT, flags)),
+            write_number(epoch),
+            time.to_bytes(_TIME_BYTES, "big"),
+            writer.mark,
+            unique,
+            commitment,
+        )
+    )
+    return header, unique.rjust(_NONCE_BYTES, b"\0")
+
+
+def read_epoch(stored: bytes) -> int:
+    """Return the number of the data key in the header of a stored event."""
+    return read_number(stored, 2)[0]
+
+
+def _explain(version: int, stored: bytes, error: Exception) -> DamagedRecord:
+    if not stored:
+        return DamagedRecord(f"version {version} is empty")
+    if isinstance(error, InvalidTag):
+        why = "the seal does not fit: it was changed, moved, or sealed with another key"
+    elif isinstance(error, IndexError):
+        why = "it is cut short"
+    else:
+        why = f"it does not parse: {error}"
+    return DamagedRecord(f"version {version}: {why}")

@@ -1,0 +1,102 @@
+"""Operations as plain lists that msgpack can pack, and back.
+
+An event's operations are one flat list of four entries each: key, code, distance, argument. The
+distance leads back to the version that last touched the key (0: none did). The argument of an
+operation that builds on the old value may be followed by the whole new value, where that is
+small: then reading needs no older event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final, TypeAlias
+
+from statecore.change import Change, Patch
+from statecore.operations import REMOVE, Add, Extend, Operation, Put, Remove, Splice, Steps
+from statecore.packed import to_bytes
+from statecore.values import pack, unpack
+
+# On disk. Never renumber.
+PUT: Final = 0
+REMOVED: Final = 1
+EXTEND: Final = 2
+SPLICE: Final = 3
+ADD: Final = 4
+PATCH: Final = 5
+STEPS: Final = 6
+
+STRIDE: Final = 4
+Wire: TypeAlias = list[Any]
+
+_LENGTH: Final = {EXTEND: 2, SPLICE: 4, ADD: 1, PATCH: 2, STEPS: 1}
+
+
+def whole_value(code: int, argument: Any) -> bytes | None:
+    """Return the whole new value that an argument carries, ``None`` where it carries none."""
+    if code == PUT:
+        return argument  # type: ignore[no-any-return]
+    if code == REMOVED or len(argument) == _LENGTH[code]:
+        return None
+    return argument[-1]  # type: ignore[no-any-return]
+
+
+def write_operation(operation: Operation) -> tuple[int, Any]:
+    """Return the code and the argument of an operation."""
+    match operation:
+        case Put(packed):
+            return PUT, to_bytes(packed)
+        case Remove():
+            return REMOVED, None
+        case Extend(count, items):
+            return EXTEND, [count, items]
+        case Splice(at, delete, count, items):
+            return SPLICE, [at, delete, count, items]
+        case Add(amounts):
+            return ADD, [pack(list(amounts))]
+        case Patch(change):
+            return PATCH, [change.cleared, write_operations(change)]
+        case Steps(operations):
+            return STEPS, [[list(write_operation(step)) for step in operations]]
+    raise TypeError(f"not an operation: {type(operation).__name__}")
+
+
+def write_operations(change: Change) -> Wire:
+    """Return the flat list of a change's operations, with distances of 0."""
+    wire: Wire = []
+    for key, operation in change.operations.items():
+        code, argument = write_operation(operation)
+        wire += (key, code, 0, argument)
+    return wire
+
+
+def read_operation(code: int, argument: Any) -> Operation:
+    """Return the operation of a code and an argument.
+
+    Raises:
+        ValueError: there is no such operation.
+    """
+    reader = _READERS.get(code)
+    if reader is None:
+        raise ValueError(f"no operation has the code {code}")
+    return reader(argument)
+
+
+def read_change(wire: Wire, *, cleared: bool) -> Change:
+    """Return the change of a flat list of operations."""
+    return Change({key: read_operation(code, arg) for key, code, _, arg in rows(wire)}, cleared)
+
+
+def rows(wire: Wire) -> Iterator[tuple[str, int, int, Any]]:
+    """Yield key, code, distance and argument of each operation."""
+    return zip(*(iter(wire),) * STRIDE, strict=True)
+
+
+_READERS: Final[dict[int, Callable[[Any], Operation]]] = {
+    PUT: Put,
+    REMOVED: lambda _: REMOVE,
+    EXTEND: lambda argument: Extend(*argument[:2]),
+    SPLICE: lambda argument: Splice(*argument[:4]),
+    ADD: lambda argument: Add(tuple(unpack(argument[0]))),
+    PATCH: lambda argument: Patch(read_change(argument[1], cleared=argument[0])),
+    STEPS: lambda argument: Steps(tuple(read_operation(*step) for step in argument[0])),
+}

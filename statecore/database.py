@@ -1,0 +1,128 @@
+"""SQLite opened so that it is safe, private and hard to trick; its errors in our words."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+import apsw
+
+from statecore.errors import (
+    Damage,
+    ForeignSchema,
+    StatecoreError,
+    StoreBusy,
+    StoreFailure,
+    StoreFull,
+    StoreNotFound,
+    StoreReadOnly,
+    StoreUnsupported,
+)
+
+# 3.51.3 repairs a bug of the write-ahead log that can lose committed transactions:
+# https://sqlite.org/wal.html#walresetbug
+_VERSION_MIN: Final = (3, 51, 3)
+_BUSY_MS: Final = 30_000
+_STATEMENTS_CACHED: Final = 64
+_PRIVATE: Final = 0o600
+
+
+def connect(path: Path, *, create: bool = False) -> apsw.Connection:
+    """Open a database file; make it first, readable by its owner only, where ``create`` says so.
+
+    Raises:
+        StoreUnsupported: this SQLite is known to lose data.
+        StoreNotFound: there is no file.
+        StoreReadOnly: the file or its directory can't be written.
+        Damage: the file is no database.
+    """
+    version = apsw.sqlite_lib_version()
+    if tuple(map(int, version.split("."))) < _VERSION_MIN:
+        raise StoreUnsupported(f"SQLite {version} can lose committed data; apsw>=3.51.3 is needed")
+    if create:
+        _create_private(path)
+    try:
+        connection = apsw.Connection(
+            str(path),
+            flags=apsw.SQLITE_OPEN_READWRITE,
+            statementcachesize=_STATEMENTS_CACHED,
+        )
+        connection.set_busy_timeout(_BUSY_MS)
+        _distrust(connection)
+    except apsw.Error as error:
+        raise explain(error, path) from error
+    return connection
+
+
+def _create_private(path: Path) -> None:
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, _PRIVATE))
+    except FileExistsError:
+        return
+    except FileNotFoundError as error:
+        raise StoreNotFound(f"there is no directory {path.parent}") from error
+    except OSError as error:
+        raise StoreReadOnly(f"{path} can't be made: {error.strerror}") from error
+
+
+def _distrust(connection: apsw.Connection) -> None:
+    """Let nothing that is stored in the file run: no trigger, no view, no function in a schema.
+
+    https://sqlite.org/security.html, "Untrusted SQLite Database Files".
+    """
+    for option, value in (
+        (apsw.SQLITE_DBCONFIG_DEFENSIVE, 1),
+        (apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0),
+        (apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0),
+        (apsw.SQLITE_DBCONFIG_ENABLE_VIEW, 0),
+    ):
+        connection.config(option, value)
+    connection.execute("PRAGMA cell_size_check = ON")
+
+
+def require_schema(connection: apsw.Connection, schema: dict[str, str], path: Path) -> None:
+    """Refuse a database that holds anything but these tables and indexes, to the letter.
+
+    Raises:
+        ForeignSchema: something is missing, altered or planted; names it.
+    """
+    rows = connection.execute("SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL")
+    found = {f"{kind} {name}": sql for kind, name, sql in rows}
+    for what in sorted(found.keys() | schema.keys()):
+        if what not in schema:
+            raise ForeignSchema(f"{path} holds a {what} that statecore never made")
+        if found.get(what) != schema[what]:
+            state = "lacks the" if what not in found else "has an altered"
+            raise ForeignSchema(f"{path} {state} {what}; it is not a statecore store, or damaged")
+
+
+def explain(error: apsw.Error, path: Path) -> StatecoreError:
+    """Return the error of ours that says what the caller can do."""
+    match error:
+        case apsw.BusyError() | apsw.LockedError():
+            return StoreBusy(f"another process holds {path}")
+        case apsw.FullError():
+            return StoreFull(f"no space left to write {path}")
+        case apsw.ReadOnlyError() | apsw.PermissionsError() | apsw.AuthError():
+            return StoreReadOnly(f"{path} can't be written: {error}")
+        case apsw.CantOpenError():
+            return _explain_closed(path)
+        case apsw.NotADBError():
+            return ForeignSchema(f"{path} is not a SQLite database")
+        case apsw.CorruptError():
+            return Damage(f"{path} is damaged: {error}")
+    return StoreFailure(f"{path}: {error}")
+
+
+def _explain_closed(path: Path) -> StatecoreError:
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return StoreNotFound(f"there is no store at {path}")
+    except OSError as error:
+        return StoreFailure(f"{path} can't be opened: {error.strerror}")
+    if not stat.S_ISREG(mode):
+        return ForeignSchema(f"{path} is not a file")
+    return StoreReadOnly(f"{path} or its directory {path.parent} can't be written")

@@ -1,0 +1,98 @@
+"""The event: one recorded change of one agent's state, with who, when and why.
+
+Types are named in the past tense. The registry is fixed: a stored record only ever says a small
+number, and never the name of anything to import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import IntEnum, StrEnum
+from typing import Final
+from uuid import UUID
+
+from statecore.change import EMPTY, Change
+from statecore.values import Value
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+class EventType(IntEnum):
+    """What happened. On disk. Never renumber."""
+
+    CHANGED = 1  # operations on keys
+    TAGGED = 2  # a version got a name, or lost it
+    ERASED = 3  # the data key was destroyed; the state starts anew after it
+
+
+class Kind(StrEnum):
+    """How long a state lives and who writes it. On disk. Never rename."""
+
+    PERSISTENT = "persistent"  # durable when the call returns
+    RUNTIME = "runtime"  # in memory only, gone with the process, never on a disk
+    SHARED = "shared"  # one state written by many; every event says by whom
+    TEMPORARY = "temporary"  # has a time to live; at its end the data key is destroyed
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """What the first event of a stream says of it."""
+
+    agent_id: str
+    branch: str
+    kind: Kind
+    expires: int | None = None  # microseconds since 1970, UTC
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One immutable, atomic state transition, as it was recorded.
+
+    ``touched`` names, for each key, the version that last touched it before this event (0: none),
+    ``position`` is the place in the whole log, ``metadata`` whatever the writer added.
+    """
+
+    agent_id: str
+    branch: str
+    version: int
+    position: int
+    id: str
+    type: EventType
+    time: datetime
+    actor: str | None = None
+    reason: str | None = None
+    cause: str | None = None
+    change: Change = EMPTY
+    touched: Mapping[str, int] = field(default_factory=dict)
+    metadata: Mapping[str, Value] = field(default_factory=dict)
+    tag: tuple[str, int | None] | None = None
+
+    def __str__(self) -> str:
+        who = f" {self.actor}" if self.actor else ""
+        why = f" ({self.reason})" if self.reason else ""
+        what = f"tag {self.tag[0]}" if self.tag else "\n".join(self.change.lines("  "))
+        return f"{self.version} {self.time:%Y-%m-%d %H:%M:%S}{who}{why}\n{what}".rstrip()
+
+
+def event_id(prefix: bytes, sequence: int) -> str:
+    """Return the id of the event a writer numbered so: a UUID of version 8 (RFC 9562).
+
+    The prefix is the writer's random 12 bytes, so ids never meet and cost a number to store.
+    """
+    raw = bytearray(prefix + sequence.to_bytes(4, "big"))
+    raw[6] = 0x80 | raw[6] & 0x0F
+    raw[8] = 0x80 | raw[8] & 0x3F
+    return str(UUID(bytes=bytes(raw)))
+
+
+def to_time(microseconds: int) -> datetime:
+    """Return the moment that many microseconds after 1970, UTC."""
+    return _EPOCH + timedelta(microseconds=microseconds)
+
+
+def to_microseconds(moment: datetime) -> int:
+    """Return the microseconds since 1970, UTC, of an aware datetime."""
+    return (moment - _EPOCH) // _MICROSECOND

@@ -1,0 +1,26 @@
+"""Where keys come from, how they are kept, and what they make readable."""
+
+from statecore.keys.providers import (
+    KeyFile,
+    KeyInEnvironment,
+    KeyProvider,
+    Passphrase,
+    default_provider,
+    new_key,
+)
+from statecore.keys.ring import DataKey, KeyRing
+from statecore.keys.store import FileKeyStore, KeyStore, MemoryKeyStore
+
+__all__ = [
+    "DataKey",
+    "FileKeyStore",
+    "KeyFile",
+    "KeyInEnvironment",
+    "KeyProvider",
+    "KeyRing",
+    "KeyStore",
+    "MemoryKeyStore",
+    "Passphrase",
+    "default_provider",
+    "new_key",
+]
