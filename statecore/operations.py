@@ -64,7 +64,7 @@ class Put:
         """A fresh copy of the value."""
         return thaw(self.packed)
 
-    def apply(self, old: Packed | None) -> Packed:  # noqa: ARG002 - whatever it was
+    def apply(self, old: Packed | None) -> Packed:
         return self.packed
 
     def merge(self, later: Operation) -> Operation:
@@ -87,7 +87,7 @@ class Put:
 class Remove:
     """Remove the key, if it is there."""
 
-    def apply(self, old: Packed | None) -> None:  # noqa: ARG002 - whatever it was
+    def apply(self, old: Packed | None) -> None:
         return None
 
     def merge(self, later: Operation) -> Operation:
@@ -157,7 +157,7 @@ class Splice:
         count = len(items) - self.delete + self.count
         return join_list(count, b"".join((*rest[0], self.items, *rest[1])))
 
-    def merge(self, later: Operation) -> Operation | None:  # noqa: ARG002 - kept as two steps
+    def merge(self, later: Operation) -> Operation | None:
         return None
 
     def invert(self, before: Packed | None) -> Operation:

@@ -109,7 +109,7 @@ class KeyInEnvironment:
     def settings(self) -> Settings:
         return {"provider": "environment", "variable": self.variable}
 
-    def key(self, settings: Settings, *, create: bool) -> bytes:  # noqa: ARG002 - it can't create
+    def key(self, settings: Settings, *, create: bool) -> bytes:
         text = os.environ.get(self.variable)
         if text is None:
             raise KeyMissing(f"the environment variable {self.variable} is not set")
@@ -125,7 +125,7 @@ class KeyFile:
     def settings(self) -> Settings:
         return {"provider": "key file"}
 
-    def key(self, settings: Settings, *, create: bool) -> bytes:  # noqa: ARG002
+    def key(self, settings: Settings, *, create: bool) -> bytes:
         if create and not self.path.exists():
             self._create()
         try:
@@ -181,7 +181,7 @@ class Passphrase:
     def settings(self) -> Settings:
         return {"provider": "passphrase", "salt": secrets.token_bytes(16), **_ARGON2ID}
 
-    def key(self, settings: Settings, *, create: bool) -> bytes:  # noqa: ARG002
+    def key(self, settings: Settings, *, create: bool) -> bytes:
         if settings.get("provider") != "passphrase":
             raise InvalidKey(f"the store's key is in the {settings.get('provider')}, no passphrase")
         # The settings lie in clear beside the store: whoever can write them must not be able to
@@ -207,7 +207,7 @@ class GivenKey:
     def settings(self) -> Settings:
         return {"provider": "program"}
 
-    def key(self, settings: Settings, *, create: bool) -> bytes:  # noqa: ARG002
+    def key(self, settings: Settings, *, create: bool) -> bytes:
         if isinstance(self.given, str):
             return read_key(self.given, "the key given")
         if len(self.given) != KEY_BYTES:

@@ -1,0 +1,47 @@
+"""All contact with ``eventsourcing``: what holds the log, behind one port."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from eventsourcing.persistence import InfrastructureFactory
+from eventsourcing.utils import strtobool
+
+from statecore.errors import StoreUnsupported
+from statecore.recorders.memory import MemoryLog
+from statecore.recorders.port import EVERYTHING, KeptHistory, LogRow, LogStore, Row, Turn
+from statecore.recorders.portable import PortableLog
+
+__all__ = [
+    "EVERYTHING",
+    "LogRow",
+    "LogStore",
+    "MemoryLog",
+    "PortableLog",
+    "Row",
+    "Turn",
+    "open_log",
+]
+
+
+def open_log(module: str, environment: Mapping[str, str], log_id: bytes) -> LogStore:
+    """Open the log that a persistence module holds: natively where it can, portably elsewhere.
+
+    Args:
+        module: as ``PERSISTENCE_MODULE`` names it, such as ``eventsourcing.postgres``.
+        environment: the module's settings.
+        log_id: the id to give the log, should it be new.
+
+    Raises:
+        StoreUnsupported: these settings are known to lose events.
+    """
+    if strtobool(environment.get("POSTGRES_ENABLE_DB_FUNCTIONS") or "no"):
+        # Its notification ids become visible out of order, so that a reader at the end of the
+        # log misses events for good.
+        raise StoreUnsupported("POSTGRES_ENABLE_DB_FUNCTIONS loses events for readers; unset it")
+    settings = {**environment, "PERSISTENCE_MODULE": module, "STATECORE_LOG_ID": log_id.hex()}
+    factory: InfrastructureFactory[Any] = InfrastructureFactory.construct(settings)
+    native = getattr(factory, "log_store", None)
+    log: LogStore = native() if native else PortableLog(factory, log_id)
+    return log

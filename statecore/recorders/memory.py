@@ -1,0 +1,163 @@
+"""The log in memory: the reference for every other, and the home of runtime state."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeAlias
+
+from statecore.errors import StoreBusy
+from statecore.recorders.port import EVERYTHING, LogRow, Row
+
+Append: TypeAlias = tuple[bytes, int, bytes, Sequence[bytes], bytes | None]
+"""Stream, version, stored bytes, tags of the keys touched, tag of the event's id."""
+
+
+class MemoryLog:
+    """A log that is gone with the process."""
+
+    def __init__(self, log_id: bytes) -> None:
+        self.log_id = log_id
+        self._turn = threading.Lock()
+        self._log: list[LogRow] = []
+        self._streams: dict[bytes, list[Row]] = {}
+        self._touches: dict[tuple[bytes, bytes], list[int]] = {}
+        self._ids: dict[tuple[bytes, bytes], int] = {}
+        self._snapshots: dict[bytes, dict[int, bytes]] = {}
+        self._writers: list[bytes] = []
+        self._listeners: list[Callable[[], None]] = []
+
+    @contextmanager
+    def turn(self, *, wait: bool = True) -> Iterator[MemoryTurn]:
+        if not self._turn.acquire(blocking=wait):
+            raise StoreBusy("another thread has the turn")
+        try:
+            yield MemoryTurn(self)
+        finally:
+            self._turn.release()
+        for notify in list(self._listeners):
+            notify()
+
+    def append(self, event: Append) -> int:
+        """Put an event at the end of its stream and of the log; return its position."""
+        stream, version, stored, tags, id_tag = event
+        position = len(self._log) + 1
+        rows = self._streams.setdefault(stream, [])
+        assert version == len(rows) + 1, "versions are contiguous"
+        rows.append((version, position, stored))
+        for tag in tags:
+            self._touches.setdefault((stream, tag), []).append(version)
+        if id_tag is not None:
+            self._ids[stream, id_tag] = version
+        self._log.append((position, stream, version, stored))
+        return position
+
+    def keep_snapshot(self, stream: bytes, version: int, stored: bytes) -> None:
+        """Keep a snapshot, unless there is one of this version."""
+        self._snapshots.setdefault(stream, {}).setdefault(version, stored)
+
+    def drop_snapshots(self, stream: bytes) -> None:
+        """Drop a stream's snapshots."""
+        self._snapshots.pop(stream, None)
+
+    def freshness(self) -> int:
+        return len(self._log)
+
+    @property
+    def history(self) -> MemoryLog:
+        return self
+
+    def register_writer(self, prefix: bytes) -> int:
+        self._writers.append(prefix)
+        return len(self._writers)
+
+    def prefix_of(self, number: int) -> bytes | None:
+        return self._writers[number - 1] if 0 < number <= len(self._writers) else None
+
+    def version(self, stream: bytes) -> int:
+        return len(self._streams.get(stream, ()))
+
+    def last_position(self) -> int:
+        return len(self._log)
+
+    def read(
+        self,
+        stream: bytes,
+        after: int,
+        until: int = EVERYTHING,
+        limit: int = -1,
+        *,
+        back: bool = False,
+    ) -> list[Row]:
+        rows = self._streams.get(stream, [])[after:until]
+        if back:
+            rows.reverse()
+        return rows if limit < 0 else rows[:limit]
+
+    def read_log(self, after: int, limit: int) -> list[LogRow]:
+        return self._log[after : after + limit]
+
+    def streams(self) -> list[bytes]:
+        return list(self._streams)
+
+    def touched(self, stream: bytes, tag: bytes, after: int, until: int) -> list[int]:
+        versions = self._touches.get((stream, tag), [])
+        return versions[bisect_right(versions, after) : bisect_right(versions, until)]
+
+    def last_touched(self, stream: bytes, tag: bytes, until: int) -> int:
+        versions = self._touches.get((stream, tag), [])
+        at = bisect_right(versions, until)
+        return versions[at - 1] if at else 0
+
+    def find_id(self, stream: bytes, id_tag: bytes) -> int:
+        return self._ids.get((stream, id_tag), 0)
+
+    def snapshot(self, stream: bytes, until: int) -> tuple[int, bytes] | None:
+        kept = self._snapshots.get(stream, {})
+        version = max((version for version in kept if version <= until), default=0)
+        return (version, kept[version]) if version else None
+
+    def subscribe(self, notify: Callable[[], None]) -> Callable[[], None]:
+        self._listeners.append(notify)
+        return lambda: self._listeners.remove(notify)
+
+    def size_bytes(self) -> dict[str, int]:
+        return {"memory": sum(len(row[3]) for row in self._log)}
+
+    def close(self) -> None:
+        """Nothing to let go of: the log is gone with the last reference to it."""
+
+
+class MemoryTurn:
+    """What a turn appends, put in place all at once when it commits."""
+
+    def __init__(self, log: MemoryLog) -> None:
+        self._log = log
+        self._events: list[Append] = []
+        self._snapshots: list[tuple[bytes, int, bytes]] = []
+        self._dropped: list[bytes] = []
+
+    def append(
+        self,
+        stream: bytes,
+        version: int,
+        stored: bytes,
+        tags: Sequence[bytes],
+        id_tag: bytes | None,
+    ) -> None:
+        self._events.append((stream, version, stored, tags, id_tag))
+
+    def keep_snapshot(self, stream: bytes, version: int, stored: bytes) -> None:
+        self._snapshots.append((stream, version, stored))
+
+    def drop_snapshots(self, stream: bytes) -> None:
+        self._dropped.append(stream)
+
+    def commit(self) -> dict[bytes, int]:
+        for stream in self._dropped:
+            self._log.drop_snapshots(stream)
+        for snapshot in self._snapshots:
+            self._log.keep_snapshot(*snapshot)
+        return {event[0]: self._log.append(event) for event in self._events}

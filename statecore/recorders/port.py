@@ -1,0 +1,135 @@
+"""The port between the engine and whatever holds the log.
+
+The engine asks little: append rows whose versions are contiguous, read them back in order, notice
+that others wrote. What else a store can keep beside the log (the key history, snapshots, ids)
+only makes answers faster; one that can't says so and the engine does without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Final, Protocol, TypeAlias
+
+Row: TypeAlias = tuple[int, int, bytes]
+"""A stored event of one stream: version, position in the log, stored bytes."""
+
+LogRow: TypeAlias = tuple[int, bytes, int, bytes]
+"""A stored event of any stream: position in the log, stream, version, stored bytes."""
+
+EVERYTHING: Final = (1 << 63) - 1
+
+
+class Turn(Protocol):
+    """One transaction of the only writer. What it appends is durable once the turn has ended."""
+
+    def append(
+        self,
+        stream: bytes,
+        version: int,
+        stored: bytes,
+        tags: Sequence[bytes],
+        id_tag: bytes | None,
+    ) -> None:
+        """Append an event to the end of its stream.
+
+        Args:
+            stream: 16 bytes.
+            version: the stream's version plus one.
+            stored: the event.
+            tags: the tags of the keys it touches, for the key history.
+            id_tag: the tag of an id that its caller chose, to be found again.
+        """
+
+    def keep_snapshot(self, stream: bytes, version: int, stored: bytes) -> None:
+        """Keep a snapshot, unless there is one of this version."""
+
+    def drop_snapshots(self, stream: bytes) -> None:
+        """Drop a stream's snapshots."""
+
+    def commit(self) -> dict[bytes, int]:
+        """Make it all durable; return the last position of each stream appended to.
+
+        A stream that another writer was faster in is left out: nothing of it was written.
+        """
+
+
+class KeptHistory(Protocol):
+    """Indexes kept in the same transactions as the events."""
+
+    def touched(self, stream: bytes, tag: bytes, after: int, until: int) -> list[int]:
+        """Return the versions that touched a key, oldest first."""
+
+    def last_touched(self, stream: bytes, tag: bytes, until: int) -> int:
+        """Return the last version up to ``until`` that touched a key; 0 for none."""
+
+    def find_id(self, stream: bytes, id_tag: bytes) -> int:
+        """Return the version of the event with an id; 0 for none."""
+
+
+class LogStore(Protocol):
+    """Holds one log: streams of events in one order. Safe to use from any thread.
+
+    Not promised: that positions have no gaps.
+    """
+
+    log_id: bytes
+
+    @property
+    def history(self) -> KeptHistory | None:
+        """The indexes it keeps beside the log; without, the engine keeps them in memory."""
+
+    def turn(self, *, wait: bool = True) -> AbstractContextManager[Turn]:
+        """Begin the only writer's turn; leaving it without ``commit`` writes nothing.
+
+        Raises:
+            StoreBusy: another process has the turn, and ``wait`` is false.
+        """
+
+    def freshness(self) -> int:
+        """Return a number that stays the same as long as nobody appends; negative when in doubt."""
+
+    def register_writer(self, prefix: bytes) -> int | None:
+        """Keep a writer's nonce prefix and return its number; ``None`` where none is kept."""
+
+    def prefix_of(self, number: int) -> bytes | None:
+        """Return the nonce prefix of the writer of a number."""
+
+    def version(self, stream: bytes) -> int:
+        """Return the version of a stream; 0 where there is none."""
+
+    def last_position(self) -> int:
+        """Return the position of the last event; 0 for an empty log."""
+
+    def read(
+        self,
+        stream: bytes,
+        after: int,
+        until: int = EVERYTHING,
+        limit: int = -1,
+        *,
+        back: bool = False,
+    ) -> list[Row]:
+        """Return events of a stream, ``after`` exclusive, ``until`` inclusive, oldest first.
+
+        ``back`` gives the newest first, and so the newest ``limit`` of them.
+        """
+
+    def read_log(self, after: int, limit: int) -> list[LogRow]:
+        """Return events of the whole log in its order, ``after`` exclusive."""
+
+    def streams(self) -> list[bytes]:
+        """Return every stream, oldest first."""
+
+    def snapshot(self, stream: bytes, until: int) -> tuple[int, bytes] | None:
+        """Return the latest snapshot of a stream up to a version, where any is kept."""
+
+    def subscribe(self, notify: Callable[[], None]) -> Callable[[], None]:
+        """Call ``notify``, from any thread, after appends: at once after those of this process,
+        within 50 ms after those of others; return what ends it."""
+
+    def size_bytes(self) -> dict[str, int]:
+        """Return the bytes each file takes, by name."""
+
+    def close(self) -> None:
+        """Let go of everything. Closing twice is fine."""

@@ -1,0 +1,257 @@
+"""The log in one SQLite file: compact tables, everything of a turn in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, cast
+
+import apsw
+
+from statecore.recorders.port import EVERYTHING, LogRow, Row
+from statecore.recorders.sqlite.datastore import Datastore
+from statecore.recorders.sqlite.schema import TOPIC_ID
+from statecore.recorders.sqlite.touches import Postings, first_posting, last_until, versions
+
+_READ: Final = (
+    "SELECT version, position, state FROM events WHERE stream = ? AND version > ? AND version <= ?"
+    " ORDER BY version"
+)
+_HEAD: Final = "SELECT version FROM events WHERE stream = ? ORDER BY version DESC LIMIT 1"
+_READ_LOG: Final = (
+    "SELECT position, name, version, state FROM events JOIN streams ON streams.id = stream"
+    " WHERE position > ? AND topic = ? ORDER BY position LIMIT ?"
+)
+_POSTINGS: Final = (
+    "SELECT first, count, distances FROM touches WHERE key = ? AND first <= ?"
+    " ORDER BY first DESC LIMIT 1"
+)
+_POSTINGS_BETWEEN: Final = (
+    "SELECT first, count, distances FROM touches WHERE key = ?1 AND first <= ?3 AND first >="
+    " coalesce((SELECT max(first) FROM touches WHERE key = ?1 AND first <= ?2), 0) ORDER BY first"
+)
+_KEEP_POSTINGS: Final = (
+    "INSERT INTO touches VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE"
+    " SET count = excluded.count, distances = excluded.distances"
+)
+_SNAPSHOT: Final = (
+    "SELECT version, state FROM snapshots WHERE stream = ? AND version <= ?"
+    " ORDER BY version DESC LIMIT 1"
+)
+_STREAM_ID: Final = "SELECT id FROM streams WHERE name = ?"
+_NEW_STREAM: Final = "INSERT INTO streams(name) VALUES (?) RETURNING id"
+_KEY_ID: Final = "SELECT id FROM key_tags WHERE stream = ? AND tag = ?"
+_NEW_KEY: Final = "INSERT INTO key_tags(stream, tag) VALUES (?, ?) RETURNING id"
+_CACHED_MAX: Final = 100_000
+
+
+class SqliteLog:
+    """A log in a SQLite file, native: what the port asks for, in as few bytes and steps."""
+
+    def __init__(self, datastore: Datastore) -> None:
+        self._datastore = datastore
+        self.log_id = datastore.log_id
+        # What never changes once it is there, so that knowing it twice is harmless.
+        self.stream_ids: dict[bytes, int] = {}
+        self.key_ids: dict[tuple[int, bytes], int] = {}
+        self._prefixes: dict[int, bytes] = {}
+        # The last postings of keys, valid for as long as nobody else writes.
+        self.postings: dict[int, Postings] = {}
+        self._postings_freshness = -1
+
+    @contextmanager
+    def turn(self, *, wait: bool = True) -> Iterator[SqliteTurn]:
+        with self._datastore.turn(wait=wait) as writer:
+            if self.freshness() != self._postings_freshness or len(self.postings) > _CACHED_MAX:
+                self.postings.clear()
+            if len(self.key_ids) > _CACHED_MAX:
+                self.key_ids.clear()
+            yield SqliteTurn(self, self._datastore, writer)
+            self._postings_freshness = self.freshness()
+
+    def freshness(self) -> int:
+        counter = self._datastore.ticket.counter()
+        return -1 if counter & 1 else counter
+
+    @property
+    def history(self) -> SqliteLog:
+        return self
+
+    def register_writer(self, prefix: bytes) -> int:
+        with self._datastore.turn() as writer:
+            sql = "INSERT INTO writers(prefix) VALUES (?) RETURNING id"
+            number: int = writer.execute(sql, (prefix,)).get
+            self._datastore.commit()
+        return number
+
+    def prefix_of(self, number: int) -> bytes | None:
+        prefix = self._prefixes.get(number)
+        if prefix is None:
+            rows = self._all("SELECT prefix FROM writers WHERE id = ?", (number,))
+            if not rows:
+                return None
+            prefix = self._prefixes[number] = rows[0][0]
+        return prefix
+
+    def version(self, stream: bytes) -> int:
+        rows = self._all(_HEAD, (self._stream_id(stream),))
+        return rows[0][0] if rows else 0
+
+    def last_position(self) -> int:
+        return self._all("SELECT max(position) FROM events")[0][0] or 0
+
+    def read(
+        self,
+        stream: bytes,
+        after: int,
+        until: int = EVERYTHING,
+        limit: int = -1,
+        *,
+        back: bool = False,
+    ) -> list[Row]:
+        sql = _READ + (" DESC LIMIT ?" if back else " LIMIT ?")
+        return self._all(sql, (self._stream_id(stream), after, until, limit))
+
+    def read_log(self, after: int, limit: int) -> list[LogRow]:
+        return self._all(_READ_LOG, (after, TOPIC_ID, limit))
+
+    def streams(self) -> list[bytes]:
+        rows = self._all("SELECT name FROM streams WHERE typeof(name) = 'blob' ORDER BY id")
+        return [name for (name,) in rows]
+
+    def touched(self, stream: bytes, tag: bytes, after: int, until: int) -> list[int]:
+        rows = self._all(_POSTINGS_BETWEEN, (self._key_id(stream, tag), after + 1, until))
+        return [at for row in rows for at in versions(*row) if after < at <= until]
+
+    def last_touched(self, stream: bytes, tag: bytes, until: int) -> int:
+        rows = self._all(_POSTINGS, (self._key_id(stream, tag), until))
+        return last_until(rows[0], until) if rows else 0
+
+    def find_id(self, stream: bytes, id_tag: bytes) -> int:
+        sql = "SELECT version FROM ids WHERE stream = ? AND tag = ?"
+        rows = self._all(sql, (self._stream_id(stream), id_tag))
+        return rows[0][0] if rows else 0
+
+    def snapshot(self, stream: bytes, until: int) -> tuple[int, bytes] | None:
+        rows = self._all(_SNAPSHOT, (self._stream_id(stream), until))
+        return rows[0] if rows else None
+
+    def subscribe(self, notify: Callable[[], None]) -> Callable[[], None]:
+        return self._datastore.watch.subscribe(notify)
+
+    def size_bytes(self) -> dict[str, int]:
+        path = self._datastore.path
+        files = [path, *(path.with_name(path.name + end) for end in ("-wal", "-keys"))]
+        return {file.name: file.stat().st_size for file in files if file.exists()}
+
+    def close(self) -> None:
+        self._datastore.close()
+
+    def _stream_id(self, stream: bytes) -> int:
+        """Return the number of a stream, 0 of one that is not there."""
+        number = self.stream_ids.get(stream)
+        if number is None:
+            rows = self._all(_STREAM_ID, (stream,))
+            if not rows:
+                return 0
+            number = self.stream_ids[stream] = rows[0][0]
+        return number
+
+    def _key_id(self, stream: bytes, tag: bytes) -> int:
+        """Return the number of a key, 0 of one that is not there."""
+        number = self._stream_id(stream)
+        key = self.key_ids.get((number, tag))
+        if key is None:
+            rows = self._all(_KEY_ID, (number, tag))
+            if not rows:
+                return 0
+            key = self.key_ids[number, tag] = rows[0][0]
+        return key
+
+    def _all(self, sql: str, bindings: tuple[Any, ...] = ()) -> list[Any]:
+        return self._datastore.all(sql, bindings)
+
+
+class SqliteTurn:
+    """One transaction. Rows are collected, and written table by table when it commits."""
+
+    def __init__(self, log: SqliteLog, datastore: Datastore, writer: apsw.Connection) -> None:
+        self._log = log
+        self._datastore = datastore
+        self._writer = writer
+        self._events: list[tuple[int, int, int, bytes]] = []
+        self._ids: list[tuple[int, bytes, int]] = []
+        self._stream_ids: dict[bytes, int] = {}
+        self._key_ids: dict[tuple[int, bytes], int] = {}
+        self._postings: dict[int, Postings] = {}
+        self._full: list[tuple[int, Postings]] = []
+        self._last: dict[bytes, int] = {}  # index in _events of each stream's last event
+
+    def append(
+        self,
+        stream: bytes,
+        version: int,
+        stored: bytes,
+        tags: Sequence[bytes],
+        id_tag: bytes | None,
+    ) -> None:
+        number = self._stream(stream)
+        self._last[stream] = len(self._events)
+        self._events.append((number, version, TOPIC_ID, stored))
+        for tag in tags:
+            self._touch(self._key(number, tag), version)
+        if id_tag is not None:
+            self._ids.append((number, id_tag, version))
+
+    def keep_snapshot(self, stream: bytes, version: int, stored: bytes) -> None:
+        row = (self._stream(stream), version, TOPIC_ID, stored)
+        sql = "INSERT INTO snapshots(stream, version, topic, state) VALUES (?, ?, ?, ?)"
+        self._writer.execute(sql + " ON CONFLICT DO NOTHING", row)
+
+    def drop_snapshots(self, stream: bytes) -> None:
+        self._writer.execute("DELETE FROM snapshots WHERE stream = ?", (self._stream(stream),))
+
+    def commit(self) -> dict[bytes, int]:
+        writer = self._writer
+        before = writer.execute("SELECT max(position) FROM events").get or 0
+        writer.executemany(
+            "INSERT INTO events(stream, version, topic, state) VALUES (?, ?, ?, ?)", self._events
+        )
+        rows = [*self._full, *self._postings.items()]
+        writer.executemany(
+            _KEEP_POSTINGS, [(key, row.first, row.count, row.distances) for key, row in rows]
+        )
+        writer.executemany("INSERT INTO ids VALUES (?, ?, ?)", self._ids)
+        self._datastore.commit()
+        self._log.stream_ids |= self._stream_ids
+        self._log.key_ids |= self._key_ids
+        self._log.postings |= self._postings
+        return {stream: before + 1 + at for stream, at in self._last.items()}
+
+    def _stream(self, stream: bytes) -> int:
+        number = self._log.stream_ids.get(stream) or self._stream_ids.get(stream)
+        if number is None:
+            number = self._stream_ids[stream] = self._intern(_STREAM_ID, _NEW_STREAM, (stream,))
+        return number
+
+    def _key(self, stream: int, tag: bytes) -> int:
+        known = (stream, tag)
+        number = self._log.key_ids.get(known) or self._key_ids.get(known)
+        if number is None:
+            number = self._key_ids[known] = self._intern(_KEY_ID, _NEW_KEY, known)
+        return number
+
+    def _intern(self, find: str, make: str, row: tuple[Any, ...]) -> int:
+        found = self._writer.execute(find, row).get or self._writer.execute(make, row).get
+        return cast("int", found)
+
+    def _touch(self, key: int, version: int) -> None:
+        known = self._postings.get(key) or self._log.postings.get(key) or self._load(key)
+        after = known.followed_by(version) if known else first_posting(version)
+        if known and after.first != known.first and key in self._postings:
+            self._full.append((key, known))
+        self._postings[key] = after
+
+    def _load(self, key: int) -> Postings | None:
+        rows: list[Any] = self._writer.execute(_POSTINGS, (key, EVERYTHING)).fetchall()
+        return Postings.read(*rows[0]) if rows else None

@@ -1,0 +1,57 @@
+"""The tables of a store. On disk: a change of any of these is a new format."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import apsw
+
+FORMAT: Final = 1
+TOPIC: Final = "statecore"  # what our events say where an eventsourcing recorder asks for a topic
+TOPIC_ID: Final = 1
+
+SCHEMA: Final = {
+    "table log": "CREATE TABLE log(format INTEGER NOT NULL, id BLOB NOT NULL)",
+    # A stream's name is 16 bytes that tell nothing; recorders of other applications use any text.
+    "table streams": "CREATE TABLE streams(id INTEGER PRIMARY KEY, name NOT NULL UNIQUE)",
+    "table topics": "CREATE TABLE topics(id INTEGER PRIMARY KEY, topic TEXT NOT NULL UNIQUE)",
+    "table writers": "CREATE TABLE writers(id INTEGER PRIMARY KEY, prefix BLOB NOT NULL UNIQUE)",
+    "table events": (
+        "CREATE TABLE events(position INTEGER PRIMARY KEY, stream INTEGER NOT NULL,"
+        " version INTEGER NOT NULL, topic INTEGER NOT NULL, state BLOB NOT NULL)"
+    ),
+    "index events_of_stream": "CREATE UNIQUE INDEX events_of_stream ON events(stream, version)",
+    "table key_tags": (
+        "CREATE TABLE key_tags(id INTEGER PRIMARY KEY, stream INTEGER NOT NULL, tag BLOB NOT NULL,"
+        " UNIQUE(stream, tag))"
+    ),
+    # The key history as posting lists: a row holds up to 64 versions that touched one key.
+    "table touches": (
+        "CREATE TABLE touches(key INTEGER NOT NULL, first INTEGER NOT NULL, count INTEGER NOT NULL,"
+        " distances BLOB NOT NULL, PRIMARY KEY(key, first)) WITHOUT ROWID"
+    ),
+    "table ids": (
+        "CREATE TABLE ids(stream INTEGER NOT NULL, tag BLOB NOT NULL, version INTEGER NOT NULL,"
+        " PRIMARY KEY(stream, tag)) WITHOUT ROWID"
+    ),
+    "table snapshots": (
+        "CREATE TABLE snapshots(id INTEGER PRIMARY KEY, stream INTEGER NOT NULL,"
+        " version INTEGER NOT NULL, topic INTEGER NOT NULL, state BLOB NOT NULL)"
+    ),
+    "index snapshots_of_stream": (
+        "CREATE UNIQUE INDEX snapshots_of_stream ON snapshots(stream, version)"
+    ),
+    "table tracking": (
+        "CREATE TABLE tracking(application TEXT PRIMARY KEY, notification INTEGER NOT NULL)"
+        " WITHOUT ROWID"
+    ),
+}
+
+
+def create(database: apsw.Connection, log_id: bytes) -> None:
+    """Make the tables of a new log, all or none."""
+    with database:
+        for statement in SCHEMA.values():
+            database.execute(statement)
+        database.execute("INSERT INTO log VALUES (?, ?)", (FORMAT, log_id))
+        database.execute("INSERT INTO topics VALUES (?, ?)", (TOPIC_ID, TOPIC))

@@ -1,0 +1,203 @@
+"""The state of one stream at one version: folding records into it, and deciding the next one.
+
+Pure. A root is the whole state at a version, in a persistent map (a hash array mapped trie, from
+``immutables``): the roots of all versions share what did not change, so keeping one costs next to
+nothing, and one that a reader holds is never changed by a writer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final, TypeAlias
+
+from immutables import Map
+
+from statecore.change import Change
+from statecore.codec import Record
+from statecore.codec.record import CLEARED, TAG
+from statecore.codec.wire import (
+    EXTEND,
+    PUT,
+    REMOVED,
+    STRIDE,
+    Wire,
+    read_operation,
+    whole_value,
+    write_operation,
+)
+from statecore.diff import grown
+from statecore.errors import DamagedRecord, OperationMismatch
+from statecore.events import EventType
+from statecore.operations import Operation, Put
+from statecore.packed import Packed, is_list, to_bytes
+
+Cell: TypeAlias = tuple[int, Packed]
+"""A key's value, behind the version that last touched the key."""
+
+_CELL_BYTES: Final = 16  # what a cell weighs beside its key and value
+_WHOLE_BYTES_MAX: Final = 32  # a new value this small is recorded beside the operation
+_GROWN_BYTES_MIN: Final = 128  # shorter lists are recorded whole
+
+
+class Root:
+    """The whole state of a stream at a version. Never changed once made."""
+
+    __slots__ = ("cells", "last", "tags", "time", "version", "weight")
+
+    def __init__(
+        self,
+        version: int,
+        time: int,
+        cells: Map[str, Cell],
+        weight: int,
+        tags: Mapping[str, int],
+        last: Record | None,
+    ) -> None:
+        self.version = version
+        self.time = time  # of the last event, in microseconds since 1970, UTC
+        self.cells = cells
+        self.weight = weight  # bytes of all keys and values
+        self.tags = tags
+        self.last = last  # the last event, where it was at hand
+
+
+NOTHING: Final[Map[str, Cell]] = Map()
+
+
+def empty(version: int = 0) -> Root:
+    """Return the root of a stream that is empty, or was erased, at a version."""
+    return Root(version, 0, NOTHING, 0, {}, None)
+
+
+def fold(root: Root, records: Iterable[Record]) -> Root:
+    """Return the root after these records, which follow it one by one.
+
+    Raises:
+        DamagedRecord: a record does not follow, or does not fit the state it meets.
+    """
+    record = root.last
+    version, weight, tags = root.version, root.weight, root.tags
+    cells = root.cells.mutate()
+    for record in records:
+        version += 1
+        if record.version != version:
+            raise DamagedRecord(f"version {version} is missing: {record.version} is in its place")
+        body = record.body
+        if len(body) > 3:
+            weight, tags, cells = _begin(record, weight, tags, cells)
+        operations = body[0]
+        for at in range(0, len(operations), STRIDE):
+            key, code, argument = operations[at], operations[at + 1], operations[at + 3]
+            old = cells.get(key)
+            new: Any = argument if code == PUT else _apply(record, code, argument, old)
+            if old is not None:
+                weight -= len(old[1]) + len(key) + _CELL_BYTES
+            if new is not None:
+                cells[key] = (version, new)
+                weight += len(new) + len(key) + _CELL_BYTES
+            elif old is not None:
+                del cells[key]
+    if record is root.last:
+        return root
+    assert record is not None
+    return Root(version, record.time, cells.finish(), weight, tags, record)
+
+
+def _begin(record: Record, weight: int, tags: Mapping[str, int], cells: Any) -> Any:
+    """Do what an event does beside its operations."""
+    extras = record.extras
+    if record.type == EventType.ERASED:
+        return 0, {}, NOTHING.mutate()
+    if CLEARED in extras:
+        weight, cells = 0, NOTHING.mutate()
+    if TAG in extras:
+        name, version = extras[TAG]
+        tags = {other: at for other, at in tags.items() if other != name}
+        if version is not None:
+            tags[name] = version
+    return weight, tags, cells
+
+
+def _apply(record: Record, code: int, argument: Any, old: Cell | None) -> Packed | None:
+    """Return the value after an operation that is no Put."""
+    if code == REMOVED:
+        return None
+    whole = whole_value(code, argument)
+    if whole is not None:
+        return whole
+    try:
+        return read_operation(code, argument).apply(old[1] if old else None)
+    except (OperationMismatch, ValueError, TypeError) as error:
+        raise DamagedRecord(f"version {record.version} does not fit its state: {error}") from error
+
+
+def decide(
+    root: Root, change: Change, touched_before: Callable[[str], int]
+) -> tuple[Wire, Map[str, Cell], int]:
+    """Return the operations to record for a change, and the cells and weight after it.
+
+    Args:
+        root: the state the change meets.
+        change: what is to be done.
+        touched_before: tells the version that last touched a key that is not there; 0 for none.
+
+    Raises:
+        OperationMismatch: an operation does not fit; names the key.
+    """
+    version = root.version + 1
+    cells = NOTHING if change.cleared else root.cells
+    weight = 0 if change.cleared else root.weight
+    wire: Wire = []
+    for key, operation in change.operations.items():
+        before = root.cells.get(key)
+        old = None if change.cleared else before
+        code, argument, new = _at(key, operation, old[1] if old else None)
+        last = before[0] if before else touched_before(key)
+        wire += (key, code, version - last if last else 0, argument)
+        if old is not None:
+            weight -= len(old[1]) + len(key) + _CELL_BYTES
+        if new is not None:
+            cells = cells.set(key, (version, new))
+            weight += len(new) + len(key) + _CELL_BYTES
+        elif old is not None:
+            cells = cells.delete(key)
+    return wire, cells, weight
+
+
+def _at(key: str, operation: Operation, old: Packed | None) -> tuple[int, Any, Packed | None]:
+    """Do one operation, and put the key in front of what goes wrong."""
+    try:
+        return _record(operation, old)
+    except OperationMismatch as error:
+        raise OperationMismatch(f"{key}: {error}") from error
+
+
+def _record(operation: Operation, old: Packed | None) -> tuple[int, Any, Packed | None]:
+    """Return how an operation is recorded, and the value after it.
+
+    A list that visibly grew is recorded as what was added; a small value after an operation that
+    builds on the old one is recorded beside it, so that reading needs no older event.
+    """
+    if isinstance(operation, Put):
+        packed = to_bytes(operation.packed)
+        if len(packed) > _GROWN_BYTES_MIN and old is not None and is_list(old) and is_list(packed):
+            extend = grown(old, packed)
+            if extend is not None:
+                return EXTEND, [extend.count, extend.items], extend.apply(old)
+        return PUT, packed, packed
+    new = operation.apply(old)
+    code, argument = write_operation(operation)
+    if code != REMOVED and new is not None and len(new) <= _WHOLE_BYTES_MAX:
+        argument.append(to_bytes(new))
+    return code, argument, new
+
+
+def values_of(root: Root) -> dict[str, Packed]:
+    """Return the packed value of each key."""
+    return {key: cell[1] for key, cell in root.cells.items()}
+
+
+def changed_keys(records: Iterable[Record]) -> Iterator[str]:
+    """Yield the key of each operation of these records."""
+    for record in records:
+        yield from record.operations[::STRIDE]
