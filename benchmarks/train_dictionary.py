@@ -15,7 +15,7 @@ import zstandard
 from benchmarks.synthetic import Synthetic
 from benchmarks.words import PEOPLE
 from statecore.change import EMPTY, Change
-from statecore.codec.record import pack_body
+from statecore.codec.record import make_body, pack_body
 from statecore.codec.wire import STRIDE, write_operations
 
 TARGET = Path(__file__).parent.parent / "statecore" / "codec" / "dictionary-1.zdict"
@@ -32,7 +32,7 @@ def body(make: Synthetic) -> bytes:
         wire[at] = make.random.choice((0, 1, 1, 2, 3, make.random.randint(1, 5000)))
     actor = make.random.choice((None, None, "agent", "planner", "user", make.pick(PEOPLE)))
     reason = make.random.choice((None, None, None, "tool result", "user message", make.sentence()))
-    return pack_body(wire, actor, reason)
+    return pack_body(make_body(wire, actor, reason))
 
 
 def change(make: Synthetic) -> Change:

@@ -82,17 +82,7 @@ class Change:
 
     def then(self, later: Change) -> Change:
         """Return the change that does this one and then the other."""
-        if later.cleared:
-            return later
-        operations = dict(self.operations)
-        for key, operation in later.operations.items():
-            first = operations.get(key, REMOVE if self.cleared else None)
-            both = operation if first is None else _at(key, combine, first, operation)
-            if self.cleared and both is REMOVE:
-                operations.pop(key, None)
-            else:
-                operations[key] = both
-        return Change(operations, self.cleared)
+        return compose((self, later))
 
     def apply(self, state: PackedState) -> dict[str, Packed]:
         """Return the state after this change.
@@ -180,6 +170,24 @@ class Patch:
 
 EMPTY: Final = Change({})
 CLEAR: Final = Change({}, cleared=True)
+
+
+def compose(changes: Iterable[Change]) -> Change:
+    """Return the one change that does all of these in turn."""
+    operations: dict[str, Operation] = {}
+    cleared = False
+    for change in changes:
+        if change.cleared:
+            operations, cleared = dict(change.operations), True
+            continue
+        for key, operation in change.operations.items():
+            first = operations.get(key, REMOVE if cleared else None)
+            both = operation if first is None else _at(key, combine, first, operation)
+            if cleared and both is REMOVE:
+                operations.pop(key, None)
+            else:
+                operations[key] = both
+    return Change(operations, cleared)
 
 
 def as_change(change: Change | Mapping[str, Value]) -> Change:

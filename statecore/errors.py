@@ -40,7 +40,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from statecore.events import Event
 
@@ -112,12 +112,16 @@ class TagNotFound(NotFound):
 class Conflict(StatecoreError):
     """Others wrote what this decision was based on; nothing of it was written.
 
-    ``events`` are the other side's events that collide, oldest first.
     """
 
-    def __init__(self, message: str, events: Sequence[Event] = ()) -> None:
+    def __init__(self, message: str, load: Callable[[], Sequence[Event]] = tuple) -> None:
         super().__init__(message)
-        self.events = tuple(events)
+        self._load = load
+
+    @property
+    def events(self) -> Sequence[Event]:
+        """The other side's events that collide, oldest first, at most the last 100; read now."""
+        return self._load()
 
 
 class WrongExpectedVersion(Conflict):

@@ -18,6 +18,7 @@ from statecore.values import Value
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+_UUID_VERSION: Final = 8
 
 
 class EventType(IntEnum):
@@ -86,6 +87,14 @@ def event_id(prefix: bytes, sequence: int) -> str:
     raw[6] = 0x80 | raw[6] & 0x0F
     raw[8] = 0x80 | raw[8] & 0x3F
     return str(UUID(bytes=bytes(raw)))
+
+
+def is_own_id(text: str) -> bool:
+    """Tell whether an id looks like one that ``event_id`` returns."""
+    try:
+        return UUID(text).version == _UUID_VERSION
+    except ValueError:
+        return False
 
 
 def to_time(microseconds: int) -> datetime:

@@ -8,7 +8,7 @@ nothing, and one that a reader holds is never changed by a writer.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from immutables import Map
 
@@ -26,7 +26,7 @@ from statecore.codec.wire import (
     write_operation,
 )
 from statecore.diff import grown
-from statecore.errors import DamagedRecord, OperationMismatch
+from statecore.errors import DamagedRecord, OperationMismatch, TagExists
 from statecore.events import EventType
 from statecore.operations import Operation, Put
 from statecore.packed import Packed, is_list, to_bytes
@@ -37,6 +37,14 @@ Cell: TypeAlias = tuple[int, Packed]
 _CELL_BYTES: Final = 16  # what a cell weighs beside its key and value
 _WHOLE_BYTES_MAX: Final = 32  # a new value this small is recorded beside the operation
 _GROWN_BYTES_MIN: Final = 128  # shorter lists are recorded whole
+
+
+class Tag(NamedTuple):
+    """The name of a version; a version of ``None`` gives the name up."""
+
+    name: str
+    version: int | None
+    replace: bool = False
 
 
 class Root:
@@ -112,10 +120,23 @@ def _begin(record: Record, weight: int, tags: Mapping[str, int], cells: Any) -> 
         weight, cells = 0, NOTHING.mutate()
     if TAG in extras:
         name, version = extras[TAG]
-        tags = {other: at for other, at in tags.items() if other != name}
-        if version is not None:
-            tags[name] = version
+        tags = name_version(tags, Tag(name, version, replace=True))
     return weight, tags, cells
+
+
+def name_version(tags: Mapping[str, int], tag: Tag) -> Mapping[str, int]:
+    """Return the tags after a version got a name, or a name was given up.
+
+    Raises:
+        TagExists: the name is another version's, and is not to be moved.
+    """
+    if tag.version is None:
+        return {name: version for name, version in tags.items() if name != tag.name}
+    if not tag.replace and tags.get(tag.name, tag.version) != tag.version:
+        raise TagExists(
+            f"the tag {tag.name!r} names version {tags[tag.name]}; replace=True moves it"
+        )
+    return {**tags, tag.name: tag.version}
 
 
 def _apply(record: Record, code: int, argument: Any, old: Cell | None) -> Packed | None:

@@ -128,17 +128,22 @@ def read_time(stored: bytes) -> int:
     return int.from_bytes(stored[at : at + 7], "big")
 
 
-def pack_body(
+def make_body(
     operations: Wire,
     actor: str | None = None,
     reason: str | None = None,
     type: int = EventType.CHANGED,  # noqa: A002 - the name of the field
     extras: Mapping[str, Any] | None = None,
-) -> bytes:
-    """Pack a body, without what says nothing at its end."""
+) -> Body:
+    """Return a body, without what says nothing at its end."""
     body: Body = [operations, actor, reason, type if type != EventType.CHANGED else None, extras]
     while len(body) > 1 and not body[-1]:
         body.pop()
+    return body
+
+
+def pack_body(body: Body) -> bytes:
+    """Pack a body."""
     return msgpack.packb(body)  # type: ignore[no-any-return]
 
 

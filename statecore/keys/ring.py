@@ -63,7 +63,10 @@ class KeyRing:
         self._key_store = key_store
         self._wrapping_key = wrapping_key
         self._new: list[WrappedKey] = []
-        self.log_key = self.keys(LOG_STREAM)[LOG_EPOCH]
+        log_key = self.keys(LOG_STREAM).get(LOG_EPOCH)
+        if log_key is None:
+            raise DamagedRecord("the log's own key is missing from the key store")
+        self.log_key = log_key
 
     @classmethod
     def create(cls, key_store: KeyStore, provider: KeyProvider, log_id: bytes) -> KeyRing:
@@ -116,9 +119,7 @@ class KeyRing:
         wrapped = _wrap(self._wrapping_key, self.log_id, stream, epoch)
         kept = WrappedKey(stream, epoch, since, wrapped, expires)
         self._new.append(kept)
-        key = self._unwrap(kept)
-        assert key is not None
-        return key
+        return self._unwrap(kept)
 
     def keep_new(self) -> None:
         """Make the new keys durable: before the events they seal, never after."""
@@ -126,9 +127,21 @@ class KeyRing:
             new, self._new = self._new, []
             self._key_store.put(new)
 
-    def forget_new(self) -> None:
-        """Drop the new keys whose events were not written."""
-        self._new.clear()
+    def destroy(self, stream: bytes) -> None:
+        """Destroy a stream's data keys, durably."""
+        self._key_store.destroy(stream)
+
+    def expired(self, now: int) -> list[bytes]:
+        """Return the streams whose time to live has ended, and whose keys are still there."""
+        return self._key_store.expired(now)
+
+    def next_expiry(self) -> int | None:
+        """Return when the next time to live ends, in microseconds since 1970, UTC."""
+        return self._key_store.next_expiry()
+
+    def close(self) -> None:
+        """Let go of the key store."""
+        self._key_store.close()
 
     def _unwrap(self, kept: WrappedKey) -> DataKey:
         context = _context(self.log_id, kept.stream, kept.epoch)

@@ -62,6 +62,12 @@ class KeyStore(Protocol):
     def expired(self, now: int) -> list[bytes]:
         """Return the streams whose keys expired and are not destroyed yet."""
 
+    def next_expiry(self) -> int | None:
+        """Return when the next key expires, ``None`` where none does."""
+
+    def has_streams(self) -> bool:
+        """Tell whether there are keys of any stream but the log's own."""
+
     def close(self) -> None:
         """Let go of the file."""
 
@@ -95,6 +101,13 @@ class MemoryKeyStore:
             for stream, keys in self._keys.items()
             if any(key.wrapped and key.expires is not None and key.expires <= now for key in keys)
         ]
+
+    def next_expiry(self) -> int | None:
+        kept = [key for keys in self._keys.values() for key in keys if key.wrapped]
+        return min((key.expires for key in kept if key.expires is not None), default=None)
+
+    def has_streams(self) -> bool:
+        return len(self._keys) > 1
 
     def close(self) -> None:
         """Nothing to let go of."""
@@ -174,6 +187,13 @@ class FileKeyStore:
     def expired(self, now: int) -> list[bytes]:
         sql = "SELECT DISTINCT stream FROM keys WHERE expires <= ? AND wrapped IS NOT NULL"
         return [stream for (stream,) in self._all(sql, (now,))]
+
+    def next_expiry(self) -> int | None:
+        sql = "SELECT min(expires) FROM keys WHERE expires IS NOT NULL AND wrapped IS NOT NULL"
+        return self._all(sql)[0][0]  # type: ignore[no-any-return]
+
+    def has_streams(self) -> bool:
+        return bool(self._all("SELECT 1 FROM keys WHERE epoch > 0 LIMIT 1"))
 
     def close(self) -> None:
         self._database.close()

@@ -10,17 +10,19 @@ from eventsourcing.utils import strtobool
 
 from statecore.errors import StoreUnsupported
 from statecore.recorders.memory import MemoryLog
-from statecore.recorders.port import EVERYTHING, KeptHistory, LogRow, LogStore, Row, Turn
+from statecore.recorders.port import EVERYTHING, KeptHistory, LogRow, LogStore, Row, Turn, last_of
 from statecore.recorders.portable import PortableLog
 
 __all__ = [
     "EVERYTHING",
+    "KeptHistory",
     "LogRow",
     "LogStore",
     "MemoryLog",
     "PortableLog",
     "Row",
     "Turn",
+    "last_of",
     "open_log",
 ]
 
@@ -31,7 +33,7 @@ def open_log(module: str, environment: Mapping[str, str], log_id: bytes) -> LogS
     Args:
         module: as ``PERSISTENCE_MODULE`` names it, such as ``eventsourcing.postgres``.
         environment: the module's settings.
-        log_id: the id to give the log, should it be new.
+        log_id: the id to give a new log, where it is opened portably.
 
     Raises:
         StoreUnsupported: these settings are known to lose events.
@@ -40,7 +42,7 @@ def open_log(module: str, environment: Mapping[str, str], log_id: bytes) -> LogS
         # Its notification ids become visible out of order, so that a reader at the end of the
         # log misses events for good.
         raise StoreUnsupported("POSTGRES_ENABLE_DB_FUNCTIONS loses events for readers; unset it")
-    settings = {**environment, "PERSISTENCE_MODULE": module, "STATECORE_LOG_ID": log_id.hex()}
+    settings = {**environment, "PERSISTENCE_MODULE": module}
     factory: InfrastructureFactory[Any] = InfrastructureFactory.construct(settings)
     native = getattr(factory, "log_store", None)
     log: LogStore = native() if native else PortableLog(factory, log_id)

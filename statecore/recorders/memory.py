@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TypeAlias
 
 from statecore.errors import StoreBusy
-from statecore.recorders.port import EVERYTHING, LogRow, Row
+from statecore.recorders.port import EVERYTHING, LogRow, Row, last_of
 
 Append: TypeAlias = tuple[bytes, int, bytes, Sequence[bytes], bytes | None]
 """Stream, version, stored bytes, tags of the keys touched, tag of the event's id."""
@@ -28,6 +28,9 @@ class MemoryLog:
         self._snapshots: dict[bytes, dict[int, bytes]] = {}
         self._writers: list[bytes] = []
         self._listeners: list[Callable[[], None]] = []
+
+    def hold(self) -> AbstractContextManager[None]:
+        return nullcontext()  # there are no other processes
 
     @contextmanager
     def turn(self, *, wait: bool = True) -> Iterator[MemoryTurn]:
@@ -63,13 +66,14 @@ class MemoryLog:
         self._snapshots.pop(stream, None)
 
     def freshness(self) -> int:
-        return len(self._log)
+        return 0  # there are no others
 
     @property
     def history(self) -> MemoryLog:
         return self
 
     def register_writer(self, prefix: bytes) -> int:
+        """Keep a writer's nonce prefix and return its number."""
         self._writers.append(prefix)
         return len(self._writers)
 
@@ -106,10 +110,8 @@ class MemoryLog:
         versions = self._touches.get((stream, tag), [])
         return versions[bisect_right(versions, after) : bisect_right(versions, until)]
 
-    def last_touched(self, stream: bytes, tag: bytes, until: int) -> int:
-        versions = self._touches.get((stream, tag), [])
-        at = bisect_right(versions, until)
-        return versions[at - 1] if at else 0
+    def last_touched(self, stream: bytes, tag: bytes, at: int) -> tuple[int, int]:
+        return last_of(self._touches.get((stream, tag), []), at)
 
     def find_id(self, stream: bytes, id_tag: bytes) -> int:
         return self._ids.get((stream, id_tag), 0)
@@ -148,6 +150,9 @@ class MemoryTurn:
         id_tag: bytes | None,
     ) -> None:
         self._events.append((stream, version, stored, tags, id_tag))
+
+    def register_writer(self, prefix: bytes) -> int:
+        return self._log.register_writer(prefix)
 
     def keep_snapshot(self, stream: bytes, version: int, stored: bytes) -> None:
         self._snapshots.append((stream, version, stored))

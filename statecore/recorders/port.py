@@ -7,6 +7,7 @@ only makes answers faster; one that can't says so and the engine does without.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, Protocol, TypeAlias
@@ -18,6 +19,13 @@ LogRow: TypeAlias = tuple[int, bytes, int, bytes]
 """A stored event of any stream: position in the log, stream, version, stored bytes."""
 
 EVERYTHING: Final = (1 << 63) - 1
+
+
+def last_of(versions: Sequence[int], at: int) -> tuple[int, int]:
+    """Return the last of ascending versions up to ``at``, 0 for none, and until when it is."""
+    place = bisect_right(versions, at)
+    until = versions[place] - 1 if place < len(versions) else at
+    return (versions[place - 1] if place else 0), until
 
 
 class Turn(Protocol):
@@ -41,6 +49,9 @@ class Turn(Protocol):
             id_tag: the tag of an id that its caller chose, to be found again.
         """
 
+    def register_writer(self, prefix: bytes) -> int | None:
+        """Keep a writer's nonce prefix and return its number; ``None`` where none is kept."""
+
     def keep_snapshot(self, stream: bytes, version: int, stored: bytes) -> None:
         """Keep a snapshot, unless there is one of this version."""
 
@@ -60,8 +71,9 @@ class KeptHistory(Protocol):
     def touched(self, stream: bytes, tag: bytes, after: int, until: int) -> list[int]:
         """Return the versions that touched a key, oldest first."""
 
-    def last_touched(self, stream: bytes, tag: bytes, until: int) -> int:
-        """Return the last version up to ``until`` that touched a key; 0 for none."""
+    def last_touched(self, stream: bytes, tag: bytes, at: int) -> tuple[int, int]:
+        """Return the last version up to ``at`` that touched a key, 0 for none, and a version from
+        ``at`` on until which it certainly is the last."""
 
     def find_id(self, stream: bytes, id_tag: bytes) -> int:
         """Return the version of the event with an id; 0 for none."""
@@ -79,6 +91,9 @@ class LogStore(Protocol):
     def history(self) -> KeptHistory | None:
         """The indexes it keeps beside the log; without, the engine keeps them in memory."""
 
+    def hold(self) -> AbstractContextManager[None]:
+        """Keep other processes from taking turns, over several of one's own."""
+
     def turn(self, *, wait: bool = True) -> AbstractContextManager[Turn]:
         """Begin the only writer's turn; leaving it without ``commit`` writes nothing.
 
@@ -87,10 +102,7 @@ class LogStore(Protocol):
         """
 
     def freshness(self) -> int:
-        """Return a number that stays the same as long as nobody appends; negative when in doubt."""
-
-    def register_writer(self, prefix: bytes) -> int | None:
-        """Keep a writer's nonce prefix and return its number; ``None`` where none is kept."""
+        """Return a number that stays the same while nobody else appends; negative when in doubt."""
 
     def prefix_of(self, number: int) -> bytes | None:
         """Return the nonce prefix of the writer of a number."""

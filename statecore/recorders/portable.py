@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, Final
 from uuid import UUID
 
@@ -63,6 +63,9 @@ class PortableLog:
             raise DamagedRecord("the log's own stream does not say which log it is")
         return found[0].state
 
+    def hold(self) -> AbstractContextManager[None]:
+        return nullcontext()  # no persistence module lets one do that
+
     @contextmanager
     def turn(self, *, wait: bool = True) -> Iterator[PortableTurn]:
         if not self._turn.acquire(blocking=wait):
@@ -78,9 +81,6 @@ class PortableLog:
 
     @property
     def history(self) -> None:
-        return None
-
-    def register_writer(self, prefix: bytes) -> int | None:
         return None
 
     def prefix_of(self, number: int) -> bytes | None:
@@ -161,6 +161,9 @@ class PortableTurn:
     ) -> None:
         event = StoredEvent(_text(stream), version - 1, _TOPIC, stored)
         self._events.setdefault(stream, []).append(event)
+
+    def register_writer(self, prefix: bytes) -> None:
+        """Keep nothing: each event carries its writer's prefix."""
 
     def keep_snapshot(self, stream: bytes, version: int, stored: bytes) -> None:
         """Keep nothing: not every persistence module has a place for snapshots."""

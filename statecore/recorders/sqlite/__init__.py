@@ -1,7 +1,7 @@
 """SQLite as a persistence module of ``eventsourcing``.
 
-Settings: ``PERSISTENCE_MODULE``, this module's name; ``SQLITE_DBNAME``, the path of the file; ``SQLITE_DURABILITY``, ``full`` (default) or
-``relaxed``.
+Settings: ``PERSISTENCE_MODULE``, this module's name; ``SQLITE_DBNAME``, the path of the file;
+``SQLITE_DURABILITY``, ``full`` (default) or ``relaxed``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from eventsourcing.persistence import (
 )
 from eventsourcing.utils import Environment, EnvType, resolve_topic
 
-from statecore.recorders.sqlite.datastore import Datastore
+from statecore.recorders.sqlite.datastore import Datastore, create_datastore
 from statecore.recorders.sqlite.log import SqliteLog
 from statecore.recorders.sqlite.recorder import (
     SqliteAggregateRecorder,
@@ -45,8 +45,8 @@ class Factory(InfrastructureFactory[SqliteTrackingRecorder]):
         durability = self.env.get("SQLITE_DURABILITY") or "full"
         if durability not in ("full", "relaxed"):
             raise OSError(f"SQLITE_DURABILITY is full or relaxed, not {durability}")
-        log_id = bytes.fromhex(self.env.get("STATECORE_LOG_ID") or secrets.token_hex(16))
-        self.datastore = Datastore(Path(name), log_id=log_id, durability=durability)
+        create_datastore(Path(name), lambda: secrets.token_bytes(16))
+        self.datastore = Datastore(Path(name), durability=durability)
 
     def log_store(self) -> SqliteLog:
         """Return the log, native: what statecore itself works with."""

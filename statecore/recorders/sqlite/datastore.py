@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, cast
@@ -37,56 +37,80 @@ _open_stores: weakref.WeakSet[Datastore]
 _left_open: list[Datastore] = []
 
 
+def create_datastore(path: Path, new_log_id: Callable[[], bytes]) -> None:
+    """Make the file of a new log, unless it is there; of several processes one makes it.
+
+    Args:
+        path: the file; its directory must be there.
+        new_log_id: called, if the log is new, before anything is written.
+    """
+    if not path.parent.is_dir():
+        raise StoreNotFound(f"there is no directory {path.parent}")
+    ticket = Ticket(_lock_path(path))
+    ticket.acquire()
+    try:
+        if path.exists() and path.stat().st_size > 0:
+            return
+        require_safe(path)
+        log_id = new_log_id()
+        database = connect(path, create=True)
+        try:
+            create(database, log_id)  # one transaction: an empty file is no log yet
+        except apsw.Error as error:
+            raise explain(error, path) from error
+        finally:
+            database.close()
+    finally:
+        ticket.close()
+
+
+def _lock_path(path: Path) -> Path:
+    return path.with_name(path.name + "-lock")
+
+
 class Datastore:
     """A store's SQLite file. Safe to use from any thread; not across a fork."""
 
-    def __init__(
-        self, path: Path, *, log_id: bytes | None = None, durability: str = "full"
-    ) -> None:
-        """Open a file, or make it where a log id is given and there is none.
+    def __init__(self, path: Path, *, durability: str = "full") -> None:
+        """Open a file that ``create_datastore`` made.
 
         Raises:
-            StoreNotFound: there is no file, and no log id to make one with.
-            StoreUnsupported, StoreReadOnly, ForeignSchema, NewerFormat, Damage: as named.
+            StoreNotFound, StoreUnsupported, StoreReadOnly, ForeignSchema, NewerFormat, Damage:
+            as named.
         """
-        if not path.parent.is_dir():
-            raise StoreNotFound(f"there is no directory {path.parent}")
-        if log_id is None and not path.exists():
+        if not path.exists():
             raise StoreNotFound(f"there is no store at {path}")
         require_safe(path)
         self.path = path
-        self.ticket = Ticket(path.with_name(path.name + "-lock"))
+        self.ticket = Ticket(_lock_path(path))
         self.watch = Watch(self.ticket.counter, _POLL_SECONDS)
         self._synchronous = _SYNCHRONOUS[durability]
         self._unusable: StatecoreError | None = None
-        self._turn = threading.Lock()
+        self._turn = threading.RLock()
+        self._held = 0
+        self._own_commits = 0
         self._readers: list[apsw.Connection] = []
+        self._inode = path.stat().st_ino
         try:
-            self.log_id = self._open(log_id)
+            self._writer = self._connect_writer()
         except BaseException:
             self.ticket.close()
             raise
-        self._inode = path.stat().st_ino
         _open_stores.add(self)
 
-    def _open(self, log_id: bytes | None) -> bytes:
-        self.ticket.acquire()  # two processes may be making the same store
+    def _connect_writer(self) -> apsw.Connection:
+        writer = connect(self.path)
         try:
-            self._writer = connect(self.path, create=log_id is not None)
-            try:
-                if log_id and not self._writer.execute("SELECT count(*) FROM sqlite_schema").get:
-                    self._configure(self._writer)
-                    create(self._writer, log_id)
-                require_schema(self._writer, SCHEMA, self.path)
-                self._configure(self._writer)
-                return self._read_log_id()
-            except BaseException:
-                self._writer.close()
-                raise
+            require_schema(writer, SCHEMA, self.path)
+            self.log_id = self._read_log_id(writer)
+            self._configure(writer)
         except apsw.Error as error:
+            writer.close()
             raise explain(error, self.path) from error
-        finally:
-            self.ticket.release()
+        except BaseException:
+            writer.close()
+            raise
+        return writer
 
     def _configure(self, connection: apsw.Connection) -> None:
         mode = connection.execute("PRAGMA journal_mode = WAL").get
@@ -94,8 +118,8 @@ class Datastore:
             raise StoreUnsupported(f"{self.path}: SQLite keeps no write-ahead log here, but {mode}")
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
 
-    def _read_log_id(self) -> bytes:
-        rows = self._writer.execute("SELECT format, id FROM log").fetchall()
+    def _read_log_id(self, connection: apsw.Connection) -> bytes:
+        rows = connection.execute("SELECT format, id FROM log").fetchall()
         if len(rows) != 1:
             raise ForeignSchema(f"{self.path} does not say which log it is")
         number, log_id = rows[0]
@@ -124,26 +148,34 @@ class Datastore:
         return connection
 
     @contextmanager
-    def turn(self, *, wait: bool = True) -> Iterator[apsw.Connection]:
-        """Be the only writer; leaving without ``commit`` writes nothing.
+    def hold(self, *, wait: bool = True) -> Iterator[None]:
+        """Hold the ticket, over several turns; other threads and processes queue behind it.
 
         Raises:
-            StoreBusy: another process has the turn, and ``wait`` is false.
+            StoreBusy: somebody else holds it, and ``wait`` is false.
         """
         if not self._turn.acquire(blocking=wait):
             raise StoreBusy(f"another thread writes {self.path}")
         try:
             if self._unusable is not None:
                 raise self._unusable
-            if not self.ticket.acquire(wait=wait):
+            if self._held == 0 and not self.ticket.acquire(wait=wait):
                 raise StoreBusy(f"another process writes {self.path}")
+            self._held += 1
             try:
-                with self._transaction() as writer:
-                    yield writer
+                yield
             finally:
-                self.ticket.release()
+                self._held -= 1
+                if self._held == 0:
+                    self.ticket.release()
         finally:
             self._turn.release()
+
+    @contextmanager
+    def turn(self, *, wait: bool = True) -> Iterator[apsw.Connection]:
+        """Be the only writer, in one transaction; leaving without ``commit`` writes nothing."""
+        with self.hold(wait=wait), self._transaction() as writer:
+            yield writer
 
     @contextmanager
     def _transaction(self) -> Iterator[apsw.Connection]:
@@ -157,14 +189,20 @@ class Datastore:
         except apsw.Error as error:
             raise explain(error, self.path) from error
 
+    def freshness(self) -> int:
+        """Return a number that others' commits change, and one's own do not; -1 when in doubt."""
+        counter = self.ticket.counter()
+        return -1 if counter & 1 else counter - 2 * self._own_commits
+
     def commit(self) -> None:
-        """Make the turn's writes durable, then tell all who listen.
+        """Make the turn's writes durable.
 
         Raises:
             StoreFull: nothing was written.
             OutcomeUnknown: the disk failed; the store takes no more writes.
         """
         self.ticket.begin_commit()
+        self._own_commits += 1
         try:
             self._writer.execute("COMMIT")
         except (apsw.FullError, apsw.BusyError):
@@ -178,7 +216,6 @@ class Datastore:
         finally:
             self.ticket.end_commit()
         self._require_same_file()
-        self.watch.notify_all()
 
     def _require_same_file(self) -> None:
         """Notice a file that was moved away or replaced: what was committed is not in its place."""

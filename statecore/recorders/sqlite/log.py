@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final, cast
 
 import apsw
 
-from statecore.recorders.port import EVERYTHING, LogRow, Row
+from statecore.recorders.port import EVERYTHING, LogRow, Row, last_of
 from statecore.recorders.sqlite.datastore import Datastore
 from statecore.recorders.sqlite.schema import TOPIC_ID
-from statecore.recorders.sqlite.touches import Postings, first_posting, last_until, versions
+from statecore.recorders.sqlite.touches import Postings, first_posting, versions
 
 _READ: Final = (
     "SELECT version, position, state FROM events WHERE stream = ? AND version > ? AND version <= ?"
@@ -54,10 +54,13 @@ class SqliteLog:
         # What never changes once it is there, so that knowing it twice is harmless.
         self.stream_ids: dict[bytes, int] = {}
         self.key_ids: dict[tuple[int, bytes], int] = {}
-        self._prefixes: dict[int, bytes] = {}
+        self.prefixes: dict[int, bytes] = {}
         # The last postings of keys, valid for as long as nobody else writes.
         self.postings: dict[int, Postings] = {}
         self._postings_freshness = -1
+
+    def hold(self) -> AbstractContextManager[None]:
+        return self._datastore.hold()
 
     @contextmanager
     def turn(self, *, wait: bool = True) -> Iterator[SqliteTurn]:
@@ -66,31 +69,29 @@ class SqliteLog:
                 self.postings.clear()
             if len(self.key_ids) > _CACHED_MAX:
                 self.key_ids.clear()
-            yield SqliteTurn(self, self._datastore, writer)
             self._postings_freshness = self.freshness()
+            turn = SqliteTurn(self, self._datastore, writer)
+            try:
+                yield turn
+            finally:
+                if not turn.committed:  # the number will be somebody else's
+                    self.prefixes.pop(turn.registered, None)
+        self._datastore.watch.notify_all()
 
     def freshness(self) -> int:
-        counter = self._datastore.ticket.counter()
-        return -1 if counter & 1 else counter
+        return self._datastore.freshness()
 
     @property
     def history(self) -> SqliteLog:
         return self
 
-    def register_writer(self, prefix: bytes) -> int:
-        with self._datastore.turn() as writer:
-            sql = "INSERT INTO writers(prefix) VALUES (?) RETURNING id"
-            number: int = writer.execute(sql, (prefix,)).get
-            self._datastore.commit()
-        return number
-
     def prefix_of(self, number: int) -> bytes | None:
-        prefix = self._prefixes.get(number)
+        prefix = self.prefixes.get(number)
         if prefix is None:
             rows = self._all("SELECT prefix FROM writers WHERE id = ?", (number,))
             if not rows:
                 return None
-            prefix = self._prefixes[number] = rows[0][0]
+            prefix = self.prefixes[number] = rows[0][0]
         return prefix
 
     def version(self, stream: bytes) -> int:
@@ -123,9 +124,9 @@ class SqliteLog:
         rows = self._all(_POSTINGS_BETWEEN, (self._key_id(stream, tag), after + 1, until))
         return [at for row in rows for at in versions(*row) if after < at <= until]
 
-    def last_touched(self, stream: bytes, tag: bytes, until: int) -> int:
-        rows = self._all(_POSTINGS, (self._key_id(stream, tag), until))
-        return last_until(rows[0], until) if rows else 0
+    def last_touched(self, stream: bytes, tag: bytes, at: int) -> tuple[int, int]:
+        rows = self._all(_POSTINGS, (self._key_id(stream, tag), at))
+        return last_of(versions(*rows[0]), at) if rows else (0, at)
 
     def find_id(self, stream: bytes, id_tag: bytes) -> int:
         sql = "SELECT version FROM ids WHERE stream = ? AND tag = ?"
@@ -185,6 +186,8 @@ class SqliteTurn:
         self._key_ids: dict[tuple[int, bytes], int] = {}
         self._postings: dict[int, Postings] = {}
         self._full: list[tuple[int, Postings]] = []
+        self.registered = 0  # the number of a writer
+        self.committed = False
         self._last: dict[bytes, int] = {}  # index in _events of each stream's last event
 
     def append(
@@ -203,6 +206,12 @@ class SqliteTurn:
         if id_tag is not None:
             self._ids.append((number, id_tag, version))
 
+    def register_writer(self, prefix: bytes) -> int:
+        sql = "INSERT INTO writers(prefix) VALUES (?) RETURNING id"
+        self.registered = cast("int", self._writer.execute(sql, (prefix,)).get)
+        self._log.prefixes[self.registered] = prefix
+        return self.registered
+
     def keep_snapshot(self, stream: bytes, version: int, stored: bytes) -> None:
         row = (self._stream(stream), version, TOPIC_ID, stored)
         sql = "INSERT INTO snapshots(stream, version, topic, state) VALUES (?, ?, ?, ?)"
@@ -212,6 +221,18 @@ class SqliteTurn:
         self._writer.execute("DELETE FROM snapshots WHERE stream = ?", (self._stream(stream),))
 
     def commit(self) -> dict[bytes, int]:
+        try:
+            positions = self._write()
+        except apsw.ConstraintError:
+            return {}  # somebody wrote unseen: another version is at the end of a stream
+        self._datastore.commit()
+        self.committed = True
+        self._log.stream_ids |= self._stream_ids
+        self._log.key_ids |= self._key_ids
+        self._log.postings |= self._postings
+        return positions
+
+    def _write(self) -> dict[bytes, int]:
         writer = self._writer
         before = writer.execute("SELECT max(position) FROM events").get or 0
         writer.executemany(
@@ -222,10 +243,6 @@ class SqliteTurn:
             _KEEP_POSTINGS, [(key, row.first, row.count, row.distances) for key, row in rows]
         )
         writer.executemany("INSERT INTO ids VALUES (?, ?, ?)", self._ids)
-        self._datastore.commit()
-        self._log.stream_ids |= self._stream_ids
-        self._log.key_ids |= self._key_ids
-        self._log.postings |= self._postings
         return {stream: before + 1 + at for stream, at in self._last.items()}
 
     def _stream(self, stream: bytes) -> int:

@@ -84,6 +84,7 @@ class SqliteAggregateRecorder(AggregateRecorder):
             if tracking is not None:
                 _track(writer, tracking)
             self.datastore.commit()
+        self.datastore.watch.notify_all()
         return positions
 
     def _insert_event(self, writer: apsw.Connection, event: StoredEvent) -> int:

@@ -6,7 +6,6 @@ msgpack: a key touched often costs a byte or two an event, where a row of its ow
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
@@ -50,9 +49,3 @@ def first_posting(version: int) -> Postings:
 def versions(first: int, count: int, distances: bytes) -> list[int]:
     """Return the versions of a stored row, oldest first."""
     return list(accumulate(msgpack.unpackb(join_list(count - 1, distances)), initial=first))
-
-
-def last_until(row: tuple[int, int, bytes], until: int) -> int:
-    """Return the last version of a stored row up to one that is not before the first."""
-    all_of_it = versions(*row)
-    return all_of_it[bisect_right(all_of_it, until) - 1]

@@ -1,0 +1,79 @@
+"""An agent's state at one version: a mapping to read, and who made it so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from statecore.events import Event, Kind, to_time
+from statecore.packed import thaw
+from statecore.state import Root
+from statecore.values import Value
+
+
+class AgentState(Mapping[str, Value]):
+    """The whole state of an agent at a version.
+
+    Reading a key gives a fresh value, which is yours to change; nothing you do changes the state.
+    Keys come in alphabetical order.
+    """
+
+    __slots__ = ("_event", "_root", "branch", "id", "kind")
+
+    def __init__(
+        self, agent_id: str, branch: str, kind: Kind | None, root: Root, event: Event | None
+    ) -> None:
+        self.id = agent_id
+        self.branch = branch
+        self.kind = kind
+        self._root = root
+        self._event = event
+
+    @property
+    def version(self) -> int:
+        """The number of the last event this state holds; 0 before the first."""
+        return self._root.version
+
+    @property
+    def timestamp(self) -> datetime | None:
+        """When the last event was recorded, in UTC; ``None`` before the first."""
+        return to_time(self._root.time) if self._root.version else None
+
+    @property
+    def event(self) -> Event | None:
+        """The event that led here: who, why and what; ``None`` before the first."""
+        return self._event
+
+    @property
+    def data(self) -> dict[str, Value]:
+        """All keys and values, fresh."""
+        return dict(self)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Who made this version, why, and whatever the writer added."""
+        if self._event is None:
+            return {}
+        known = {
+            "event_id": self._event.id,
+            "actor": self._event.actor,
+            "reason": self._event.reason,
+            "cause": self._event.cause,
+        }
+        return {**self._event.metadata, **known}
+
+    def __getitem__(self, key: str) -> Value:
+        return thaw(self._root.cells[key][1])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._root.cells))
+
+    def __len__(self) -> int:
+        return len(self._root.cells)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._root.cells
+
+    def __repr__(self) -> str:
+        return f"<AgentState {self.id} version {self.version}: {len(self)} keys>"

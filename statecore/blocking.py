@@ -1,0 +1,104 @@
+"""The blocking face: the same operations for plain functions, scripts and threads.
+
+Nothing is written twice: each method drives the coroutine of the same name to its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from functools import update_wrapper
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from statecore.events import Event
+from statecore.history import StateHistory
+from statecore.manager import StateManager
+from statecore.moments import Point
+from statecore.transaction import Transaction
+from statecore.waiting import run
+
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
+_Call = TypeVar("_Call", bound=Callable[..., Any])
+
+
+def _blocking(
+    method: Callable[Concatenate[StateManager, _Parameters], Coroutine[Any, Any, _Result]],
+) -> Callable[Concatenate[BlockingManager, _Parameters], _Result]:
+    def call(
+        self: BlockingManager, /, *args: _Parameters.args, **kwargs: _Parameters.kwargs
+    ) -> _Result:
+        return run(method(self.manager, *args, **kwargs))
+
+    return _named_like(method, call)
+
+
+def _plain(
+    method: Callable[Concatenate[StateManager, _Parameters], _Result],
+) -> Callable[Concatenate[BlockingManager, _Parameters], _Result]:
+    def call(
+        self: BlockingManager, /, *args: _Parameters.args, **kwargs: _Parameters.kwargs
+    ) -> _Result:
+        return method(self.manager, *args, **kwargs)
+
+    return _named_like(method, call)
+
+
+def _named_like(method: Callable[..., Any], call: _Call) -> _Call:
+    """Give a call the name, the documentation and the signature of a method."""
+    update_wrapper(call, method)
+    return call
+
+
+class BlockingManager:
+    """One agent's state: ``StateManager``, but each call returns when it is done."""
+
+    def __init__(self, manager: StateManager) -> None:
+        self.manager = manager
+
+    @property
+    def agent_id(self) -> str:
+        """Whose state it is."""
+        return self.manager.agent_id
+
+    @property
+    def branch(self) -> str:
+        """The branch."""
+        return self.manager.branch
+
+    get_state = _blocking(StateManager.get_state)
+    at = _blocking(StateManager.at)
+    value_at = _blocking(StateManager.value_at)
+    version = _blocking(StateManager.version)
+    diff = _blocking(StateManager.diff)
+    history: Callable[..., StateHistory] = _plain(StateManager.history)
+    tags = _blocking(StateManager.tags)
+
+    apply = _blocking(StateManager.apply)
+    set_state = _blocking(StateManager.set_state)
+    delete_state = _blocking(StateManager.delete_state)
+    clear_state = _blocking(StateManager.clear_state)
+    extend = _blocking(StateManager.extend)
+    add = _blocking(StateManager.add)
+    patch = _blocking(StateManager.patch)
+    transaction: Callable[..., Transaction] = _plain(StateManager.transaction)
+    atomic_update = _blocking(StateManager.atomic_update)
+    atomic_transaction = _blocking(StateManager.atomic_transaction)
+    tag = _blocking(StateManager.tag)
+    untag = _blocking(StateManager.untag)
+
+    def watch(self, since: Point | None = None) -> Iterator[Event]:
+        """Yield the events after a moment, or from now on, as they come; ends with the store."""
+        return _iterate(self.manager.watch(since))
+
+
+def _iterate(events: AsyncIterator[Event]) -> Iterator[Event]:
+    """Iterate over what never suspends."""
+    while True:
+        try:
+            yield run(_next(events))
+        except StopAsyncIteration:
+            return
+
+
+async def _next(events: AsyncIterator[Event]) -> Event:
+    return await anext(events)

@@ -1,0 +1,74 @@
+"""The history of a stream, as an iterator of events that holds nothing open between two of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+
+from statecore.events import Event
+from statecore.recorders import Row
+from statecore.stream import Stream
+from statecore.streams import Streams
+from statecore.timeline import Timeline
+
+_PAGE = 128
+_VERSIONS_PAGE = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Which events of a stream."""
+
+    after: int  # version, exclusive
+    until: int  # version, inclusive
+    key: str | None = None
+    actor: str | None = None
+    newest_first: bool = False
+
+
+class StateHistory:
+    """Events of a stream, to iterate over with ``async for``, or ``for`` under the blocking face.
+
+    A paused iteration blocks nobody. Events appended after it began are not part of it.
+    """
+
+    def __init__(self, streams: Streams, timeline: Timeline, stream: Stream, span: Span) -> None:
+        self._streams = streams
+        self._timeline = timeline
+        self._stream = stream
+        self._span = span
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        for event in self:
+            yield event
+
+    def __iter__(self) -> Iterator[Event]:
+        for version, position, stored in self._rows():
+            record = self._stream.sealer.open(version, stored)
+            if self._span.actor is None or record.actor == self._span.actor:
+                yield record.event(*self._stream.name, position)
+
+    def _rows(self) -> Iterator[Row]:
+        """Yield the rows of the span, in its order."""
+        return self._all_rows() if self._span.key is None else self._rows_of_key(self._span.key)
+
+    def _all_rows(self) -> Iterator[Row]:
+        after, until, back = self._span.after, self._span.until, self._span.newest_first
+        while rows := self._timeline.rows(self._stream, after, until, _PAGE, back=back):
+            yield from rows
+            last = rows[-1][0]
+            after, until = (after, last - 1) if back else (last, until)
+
+    def _rows_of_key(self, key: str) -> Iterator[Row]:
+        for version in self._versions_of_key(key):
+            yield from self._timeline.rows(self._stream, version - 1, version, 1, back=False)
+
+    def _versions_of_key(self, key: str) -> Iterator[int]:
+        """Yield the versions that touched or cleared a key."""
+        history, span = self._streams.aids.history, self._span
+        starts = range(span.after, span.until, _VERSIONS_PAGE)
+        for start in reversed(starts) if span.newest_first else starts:
+            until = min(start + _VERSIONS_PAGE, span.until)
+            touched = history.touched(self._stream, key, start, until)
+            cleared = history.cleared(self._stream, start, until)
+            yield from sorted({*touched, *cleared}, reverse=span.newest_first)

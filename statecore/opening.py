@@ -1,0 +1,294 @@
+"""The front door: opens a store, and wires the engine and its wings together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from statecore.engine import Engine
+from statecore.errors import InputError, KeyMissing, StatecoreError, StoreNotFound
+from statecore.events import Birth
+from statecore.keys import (
+    FileKeyStore,
+    KeyProvider,
+    KeyRing,
+    KeyStore,
+    MemoryKeyStore,
+    Passphrase,
+    default_provider,
+)
+from statecore.keys.providers import GivenKey
+from statecore.log import Sequencer, now
+from statecore.projections import FoldedKeyHistory, StoredKeyHistory
+from statecore.projections.catalog import births
+from statecore.recorders import LogStore, MemoryLog, open_log
+from statecore.recorders.sqlite.datastore import create_datastore
+from statecore.snapshots import NoSnapshots, SnapshotKeeper, WarmRoots, WarmValues
+from statecore.store import BlockingStore, StateStore
+from statecore.stream import Aids
+from statecore.streams import Streams
+from statecore.sweeper import Sweeper
+from statecore.timeline import Timeline
+from statecore.waiting import AsyncWaiter, BlockingWaiter, Waiter
+from statecore.xaes import KEY_BYTES
+
+MEMORY: Final = "memory:"
+_SQLITE: Final = "statecore.recorders.sqlite"
+_LOG_ID_BYTES: Final = 16
+_MEBIBYTE: Final = 1024 * 1024
+
+_logger = logging.getLogger("statecore")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to open a store; ``open`` says what each means."""
+
+    provider: KeyProvider
+    create: bool
+    durability: str
+    cache_mib: int
+    write_seconds: float
+    snapshots: bool
+    clock: Callable[[], int]
+    environment: Mapping[str, str]
+    key_store: Path | None
+
+
+def open(  # noqa: A001 - read as statecore.open
+    location: str | Path = MEMORY,
+    *,
+    key: bytes | str | KeyProvider | None = None,
+    passphrase: str | None = None,
+    create: bool = True,
+    durability: str = "full",
+    cache_mib: int = 256,
+    write_seconds: float = 30.0,
+    snapshots: bool = True,
+    clock: Callable[[], int] = now,
+    persistence_module: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    key_store: str | Path | None = None,
+) -> Opening:
+    """Open a store: ``async with statecore.open("agents.db") as store``, or ``with``.
+
+    Args:
+        location: a SQLite file, or ``"memory:"``.
+        key: the key-encryption key: 32 bytes, or as ``new_key`` writes one, or a provider. Without
+            it the environment's ``STATECORE_KEY``, or the user's key file, made on first use.
+        passphrase: derive the key from this instead.
+        create: make the store if there is none.
+        durability: ``"full"``, durable when a call returns; ``"relaxed"``, may lose the last
+            moments when the power fails, but not when the process does.
+        cache_mib: mebibytes for current and past states in memory.
+        write_seconds: give a write up if other processes keep it from beginning for so long.
+        snapshots: keep snapshots, which shorten cold reads and change no answer.
+        clock: microseconds since 1970, UTC.
+        persistence_module: any persistence module of ``eventsourcing`` in place of a location.
+        environment: that module's settings.
+        key_store: the file to keep wrapped data keys in, for such a module.
+
+    Raises, on entering:
+        StoreNotFound: there is no store, or no directory to make it in.
+        KeyMissing, WrongKey, InvalidKey: the key is not there, another's, or none at all.
+        StoreReadOnly, StoreUnsupported: it can't be written, or not safely.
+        ForeignSchema, NewerFormat, Damage: the file is not a store this statecore can open.
+    """
+    if durability not in ("full", "relaxed"):
+        raise InputError(f"durability is 'full' or 'relaxed', not {durability!r}")
+    if str(location).startswith(("postgresql:", "postgres:")):
+        raise InputError("use persistence_module='eventsourcing.postgres' and its environment")
+    options = Options(
+        provider=_provider(key, passphrase),
+        create=create,
+        durability=durability,
+        cache_mib=cache_mib,
+        write_seconds=write_seconds,
+        snapshots=snapshots,
+        clock=clock,
+        environment=environment or {},
+        key_store=None if key_store is None else Path(key_store),
+    )
+    return Opening(location, persistence_module, options)
+
+
+def _provider(key: bytes | str | KeyProvider | None, passphrase: str | None) -> KeyProvider:
+    if key is not None and passphrase is not None:
+        raise InputError("give a key or a passphrase, not both")
+    if passphrase is not None:
+        return Passphrase(passphrase)
+    if key is None:
+        return default_provider()
+    return GivenKey(key) if isinstance(key, bytes | str) else key
+
+
+class Opening:
+    """A store about to be opened: by ``async with``, ``with``, ``await`` or ``blocking()``."""
+
+    def __init__(self, location: str | Path, module: str | None, options: Options) -> None:
+        self._location = location
+        self._module = module
+        self._options = options
+        self._async: StateStore | None = None
+        self._blocking: BlockingStore | None = None
+
+    def blocking(self) -> BlockingStore:
+        """Open the store for plain functions; close it when done."""
+        return BlockingStore(StateStore(self._wire(BlockingWaiter)))
+
+    async def _open(self) -> StateStore:
+        return StateStore(await asyncio.to_thread(self._wire, AsyncWaiter))
+
+    def _wire(self, waiter: Callable[[Sequencer], Waiter]) -> _Parts:
+        options = self._options
+        if self._module is not None:
+            log, ring = _open_module(self._module, options)
+        elif str(self._location) == MEMORY:
+            log, ring = _open_memory(GivenKey(secrets.token_bytes(KEY_BYTES)))
+        else:
+            log, ring = _open_file(Path(self._location).expanduser(), options)
+        return _Parts(log, ring, options, waiter)
+
+    def __await__(self) -> Generator[Any, None, StateStore]:
+        return self._open().__await__()
+
+    async def __aenter__(self) -> StateStore:
+        self._async = await self._open()
+        return self._async
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._async is not None:
+            await self._async.close()
+
+    def __enter__(self) -> BlockingStore:
+        self._blocking = self.blocking()
+        return self._blocking
+
+    def __exit__(self, *_: object) -> None:
+        if self._blocking is not None:
+            self._blocking.close()
+
+
+class _Parts:
+    """One open log, wired."""
+
+    def __init__(
+        self, log: LogStore, ring: KeyRing, options: Options, waiter: Callable[[Sequencer], Waiter]
+    ) -> None:
+        self._log = log
+        self._ring = ring
+        self._options = options
+        self._new_waiter = waiter
+        self._keeper = SnapshotKeeper(log, _report)
+        kept = log.history
+        aids = Aids(
+            history=FoldedKeyHistory() if kept is None else StoredKeyHistory(kept),
+            snapshots=self._keeper if options.snapshots else NoSnapshots(),
+            roots=WarmRoots(2 * options.cache_mib),
+            values=WarmValues(options.cache_mib * _MEBIBYTE // 4),
+        )
+        streams = Streams(log, ring, aids, options.cache_mib * _MEBIBYTE // 2)
+        sequencer = Sequencer(streams, options.clock)
+        self._sweeper = Sweeper(ring, sequencer, options.clock, _report)
+        self._runtime: _Parts | None = None
+        self.engine = Engine(
+            streams=streams,
+            sequencer=sequencer,
+            timeline=Timeline(streams),
+            waiter=waiter(sequencer),
+            clock=options.clock,
+            write_seconds=options.write_seconds,
+        )
+        if ring.next_expiry() is not None:
+            self.attend()
+
+    def runtime(self) -> Engine:
+        if self._runtime is None:
+            log, ring = _open_memory(GivenKey(secrets.token_bytes(KEY_BYTES)))
+            self._runtime = _Parts(log, ring, self._options, self._new_waiter)
+        return self._runtime.engine
+
+    def births(self) -> Iterator[Birth]:
+        return births(self.engine.streams)
+
+    def attend(self) -> None:
+        self._sweeper.attend()
+
+    def sweep(self) -> int:
+        return self._sweeper.sweep()
+
+    def close(self) -> None:
+        if self._runtime is not None:
+            self._runtime.close()
+        self._sweeper.close()
+        self.engine.sequencer.close()
+        self._keeper.close()
+        self._log.close()
+        self._ring.close()
+
+
+def _report(error: StatecoreError) -> None:
+    _logger.warning("a background task failed: %s", error)
+
+
+def _open_memory(provider: KeyProvider) -> tuple[LogStore, KeyRing]:
+    log = MemoryLog(secrets.token_bytes(_LOG_ID_BYTES))
+    return log, KeyRing.create(MemoryKeyStore(), provider, log.log_id)
+
+
+def _open_file(path: Path, options: Options) -> tuple[LogStore, KeyRing]:
+    keys_path = path.with_name(path.name + "-keys")
+    if options.create:
+        create_datastore(path, lambda: _create_keys(path, keys_path, options.provider))
+    settings = {"SQLITE_DBNAME": str(path), "SQLITE_DURABILITY": options.durability}
+    log = open_log(_SQLITE, settings, b"")
+    try:
+        key_store = FileKeyStore(keys_path)
+        try:
+            return log, KeyRing.open(key_store, options.provider, log.log_id)
+        except BaseException:
+            key_store.close()
+            raise
+    except BaseException:
+        log.close()
+        raise
+
+
+def _create_keys(path: Path, keys_path: Path, provider: KeyProvider) -> bytes:
+    """Make the key store of a new log, and return the log's id."""
+    key_store = FileKeyStore(keys_path, create=True)
+    try:
+        if key_store.has_streams():
+            raise StoreNotFound(
+                f"{path} is missing, but its key store {keys_path} is there: restore the log, or "
+                "move the key store away to begin a new one"
+            )
+        vault = key_store.load()
+        log_id = vault.log_id if vault else secrets.token_bytes(_LOG_ID_BYTES)
+        if vault is None:
+            KeyRing.create(key_store, provider, log_id)
+        else:  # a creation that was interrupted
+            KeyRing.open(key_store, provider, log_id)
+        return log_id
+    finally:
+        key_store.close()
+
+
+def _open_module(module: str, options: Options) -> tuple[LogStore, KeyRing]:
+    log = open_log(module, options.environment, secrets.token_bytes(_LOG_ID_BYTES))
+    key_store: KeyStore
+    if options.key_store is None:
+        if log.last_position() > 1:
+            log.close()
+            raise KeyMissing("say where this log's wrapped keys are, with key_store=")
+        key_store = MemoryKeyStore()
+    else:
+        key_store = FileKeyStore(options.key_store, create=options.create)
+    new = key_store.load() is None
+    ring = (KeyRing.create if new else KeyRing.open)(key_store, options.provider, log.log_id)
+    return log, ring

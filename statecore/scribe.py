@@ -1,0 +1,187 @@
+"""One turn of writing: decide each append, seal it, commit them all, make them visible."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Final
+
+from statecore.appends import Append
+from statecore.codec import Record, Sealer, Writer, pack_body, read_epoch, read_time
+from statecore.codec.record import make_body
+from statecore.conflicts import Pending
+from statecore.errors import LimitExceeded
+from statecore.events import EventType
+from statecore.keys import DataKey
+from statecore.keys.ring import LOG_EPOCH
+from statecore.recorders import EVERYTHING, Turn
+from statecore.state import Root, decide, name_version
+from statecore.stream import Stream
+from statecore.streams import Streams
+from statecore.values import EVENT_BYTES_MAX
+from statecore.xaes import PREFIX_BYTES
+
+_SEQUENCES_MAX: Final = (1 << 32) - (1 << 20)  # an event's id has four bytes for it
+
+
+class Scribe:
+    """Writes batches. Only one thread at a time may ask it to."""
+
+    def __init__(self, streams: Streams, clock: Callable[[], int]) -> None:
+        self._streams = streams
+        self._log = streams.log
+        self._ring = streams.ring
+        self._clock = clock
+        self._writer: Writer | None = None
+        self._last_time = 0
+        self._freshness = -1
+        self.others_wrote = False  # since our last turn
+
+    def write(self, batch: list[Append], *, wait: bool) -> list[Append]:
+        """Write a batch in one turn; return those to try again.
+
+        What is wrong with a single append is said to it alone.
+
+        Raises:
+            StoreBusy: somebody else has the turn, and ``wait`` is false. Nothing was done.
+            StoreFailure: nothing of the batch was written, or whether it was is not known.
+        """
+        with self._log.turn(wait=wait) as turn:
+            self._look_around()
+            page = _Page(self._streams, turn, self._writer or self._new_writer(turn))
+            accepted = [append for append in batch if page.try_append(append, self._next_time())]
+            if accepted:
+                written = page.commit()
+                self._writer = page.writer if page.last_number < _SEQUENCES_MAX else None
+                accepted = [append for append in accepted if append.stream.id not in written]
+        for stream in page.expired:
+            self.erase(stream.id)
+        return accepted + page.postponed
+
+    def erase(self, stream_id: bytes) -> None:
+        """Append the event that says that a stream's data keys are destroyed, and destroy them.
+
+        In this order: a crash in between leaves a key too many, which the next try destroys, and
+        never a missing one without its event.
+        """
+        with self._log.turn() as turn:
+            self._look_around()
+            writer = self._writer or self._new_writer(turn)
+            for version, _, stored in self._log.read(stream_id, 0, EVERYTHING, 1, back=True):
+                if read_epoch(stored) != LOG_EPOCH:
+                    body = pack_body(make_body([], type=EventType.ERASED))
+                    sealer = Sealer(self._log.log_id, stream_id, {}, self._log.prefix_of)
+                    key, at = self._ring.log_key, self._next_time()
+                    _, erased = sealer.seal(key, version + 1, at, body, writer)
+                    turn.append(stream_id, version + 1, erased, (), None)
+                    turn.drop_snapshots(stream_id)
+                    turn.commit()
+                    self._writer = writer
+        self._ring.destroy(stream_id)
+        self._streams.forget(stream_id)
+
+    def _look_around(self) -> None:
+        """Notice whether others wrote, and never record an earlier time than they did."""
+        freshness = self._log.freshness()
+        if freshness == self._freshness and freshness >= 0:
+            self.others_wrote = False
+            return
+        self.others_wrote = self._freshness >= 0
+        self._freshness = freshness
+        for _, _, _, stored in self._log.read_log(self._log.last_position() - 1, 1):
+            self._last_time = max(self._last_time, read_time(stored))
+
+    def _next_time(self) -> int:
+        """Return the time, but never an earlier one than the event before (a hybrid clock)."""
+        self._last_time = max(self._last_time, self._clock())
+        return self._last_time
+
+    def _new_writer(self, turn: Turn) -> Writer:
+        prefix = secrets.token_bytes(PREFIX_BYTES)
+        return Writer(prefix, turn.register_writer(prefix))
+
+
+class _Page:
+    """What one turn writes: nothing of it counts before ``commit`` has returned."""
+
+    def __init__(self, streams: Streams, turn: Turn, writer: Writer) -> None:
+        self.writer = writer
+        self.last_number = 0
+        self.expired: set[Stream] = set()
+        self.postponed: list[Append] = []  # until their stream is erased
+        self._streams = streams
+        self._turn = turn
+        self._pending: dict[Stream, Pending] = {}
+
+    def try_append(self, append: Append, time: int) -> bool:
+        """Append one event, or say to its caller why not."""
+        try:
+            pending = self._pending_of(append.stream)
+            if append.stream.has_expired(time) and not append.stream.is_erased:
+                self.expired.add(append.stream)
+                self.postponed.append(append)
+                return False
+            if append.event_id is not None and (version := pending.find_id(append.event_id)):
+                append.version = version  # done before: a retry after a lost answer
+                return False
+            pending.require_no_conflict(append)
+            self._append(pending, append, time)
+        except Exception as error:
+            append.fail(error)
+            return False
+        return True
+
+    def _pending_of(self, stream: Stream) -> Pending:
+        pending = self._pending.get(stream)
+        if pending is None:
+            root = self._streams.refresh(stream)
+            pending = Pending(stream, root, self._streams.log, self._streams.aids.history)
+            self._pending[stream] = pending
+        return pending
+
+    def _append(self, pending: Pending, append: Append, time: int) -> None:
+        stream, root, change = append.stream, pending.root, append.change
+        first = root.version == 0 or (stream.is_erased and not pending.records)
+        wire, cells, weight = decide(root, change, pending.last_touched)
+        tags_after = name_version(root.tags, append.tag) if append.tag else root.tags
+        body = make_body(wire, append.actor, append.reason, append.type, append.extras(first=first))
+        packed = pack_body(body)
+        if len(packed) > EVENT_BYTES_MAX:
+            raise LimitExceeded("the event", len(packed), EVENT_BYTES_MAX, "bytes")
+
+        version = root.version + 1
+        key = self._new_key(stream, append, version) if first else stream.key
+        assert key is not None, "a stream has a key from its first event on"
+        self.last_number, stored = stream.sealer.seal(key, version, time, packed, self.writer)
+        touched = [stream.tag(name) for name in change.operations]
+        if change.cleared:
+            touched.append(stream.clear_tag())
+        id_tag = stream.id_tag(append.event_id) if append.event_id is not None else None
+        self._turn.append(stream.id, version, stored, touched, id_tag)
+
+        record = Record(version, stored, stream.sealer, body)
+        pending.advance(Root(version, time, cells, weight, tags_after, record), record)
+        append.version, append.record = version, record
+
+    def _new_key(self, stream: Stream, append: Append, version: int) -> DataKey:
+        """Return the data key of a stream's first event, kept before where a try failed."""
+        ring = self._streams.ring
+        stream.load_keys(ring.keys(stream.id))
+        key = stream.key
+        if key is None or key.since != version:
+            key = ring.new_key(stream.id, max(stream.keys) + 1, version, append.birth.expires)
+            stream.keys[key.epoch] = key
+        return key
+
+    def commit(self) -> set[bytes]:
+        """Make it durable, then visible; return the streams written to."""
+        ring = self._streams.ring
+        ring.keep_new()
+        written = self._turn.commit()
+        for stream, pending in self._pending.items():
+            if stream.id in written and pending.records:
+                with stream.lock:
+                    self._streams.aids.history.observe(stream, pending.records)
+                    self._streams.advance(stream, pending.root, pending.records)
+                self._streams.aids.snapshots.consider(stream)
+        return set(written)

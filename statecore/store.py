@@ -1,0 +1,194 @@
+"""An open store: managers of states, what there is, and the life of it all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, Protocol, Self
+
+from statecore.blocking import BlockingManager
+from statecore.change import CLEAR, Change
+from statecore.engine import Engine
+from statecore.errors import InputError
+from statecore.events import Birth, Kind
+from statecore.manager import StateManager
+from statecore.stream import StreamName
+from statecore.values import check_key
+from statecore.waiting import run
+
+MAIN: Final = "main"
+
+
+class Parts(Protocol):
+    """What the front door composes."""
+
+    engine: Engine
+
+    def runtime(self) -> Engine:
+        """Return the engine of states that live in memory only."""
+
+    def births(self) -> Iterator[Birth]:
+        """Yield what the first event of each stream says of it, oldest first."""
+
+    def attend(self) -> None:
+        """See to it that temporary states end on time."""
+
+    def sweep(self) -> int:
+        """End what has expired; return how many states that were."""
+
+    def close(self) -> None:
+        """Write what waits, and let go of everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatistics:
+    """How much there is in a store."""
+
+    events: int
+    streams: int
+    files_bytes: dict[str, int]
+
+    @property
+    def bytes_in_all(self) -> int:
+        """The bytes of all files together."""
+        return sum(self.files_bytes.values())
+
+
+class StateStore:
+    """A store, open for coroutines. Made by ``statecore.open``."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._engine = parts.engine
+
+    def manager(
+        self,
+        agent_id: str,
+        *,
+        actor: str | None = None,
+        kind: Kind | str | None = None,
+        ttl: timedelta | float | None = None,
+    ) -> StateManager:
+        """Return the manager of an agent's state, which begins with the first write.
+
+        Args:
+            agent_id: whose state, any string of at most 1,024 bytes.
+            actor: who writes through this manager.
+            kind: ``persistent`` (a new state's default), ``runtime``, ``shared`` or ``temporary``;
+                left out, an old state is taken as what it is.
+            ttl: how long a temporary state lives from its first write on, in seconds or as a
+                ``timedelta``.
+
+        Raises:
+            InputError: the id or the combination makes no sense.
+        """
+        check_key(agent_id)
+        if not agent_id:
+            raise InputError("an agent needs an id")
+        kind = None if kind is None else _kind(kind)
+        if (kind == Kind.TEMPORARY) != (ttl is not None):
+            raise InputError("a temporary state, and no other, has a ttl")
+        if isinstance(ttl, int | float):
+            ttl = timedelta(seconds=ttl)
+        if ttl is not None:
+            self._parts.attend()
+        engine = self._parts.runtime() if kind == Kind.RUNTIME else self._engine
+        return StateManager(engine, StreamName(agent_id, MAIN), actor=actor, kind=kind, ttl=ttl)
+
+    async def agents(self) -> list[Birth]:
+        """Return what is known of each state: whose, which branch, which kind; oldest first.
+
+        Runtime states and erased ones are not among them.
+        """
+        return await self._engine.waiter.away(lambda: list(self._parts.births()))
+
+    async def persist(self, manager: StateManager) -> StateManager:
+        """Keep a runtime state: write it whole, as one event, to the durable state of its agent.
+
+        What the durable state held before is replaced; its history stays. The runtime state goes
+        on as it is.
+        """
+        if manager.kind != Kind.RUNTIME:
+            raise InputError(f"{manager.agent_id} is durable already")
+        state = await manager.at()
+        name = StreamName(manager.agent_id, manager.branch)
+        durable = StateManager(self._engine, name, actor=manager.actor)
+        change: Change = CLEAR
+        for key, value in state.items():
+            change = change.put(key, value)
+        await durable.apply(change, reason="persisted from runtime")
+        return durable
+
+    async def clean_up(self) -> int:
+        """End the temporary states whose time is over; return how many there were.
+
+        The store does so by itself while it is open.
+        """
+        return await self._engine.waiter.away(self._parts.sweep)
+
+    async def statistics(self) -> StoreStatistics:
+        """Return how much there is in the store."""
+        log = self._engine.streams.log
+        return StoreStatistics(log.last_position(), len(log.streams()), log.size_bytes())
+
+    async def close(self) -> None:
+        """Write what is still waiting, end every watch, let go of the files. Twice is fine."""
+        await self._engine.waiter.away(self._parts.close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+class BlockingStore:
+    """A store, open for plain functions: ``StateStore``, but each call returns when it is done."""
+
+    def __init__(self, store: StateStore) -> None:
+        self.store = store
+
+    def manager(
+        self,
+        agent_id: str,
+        *,
+        actor: str | None = None,
+        kind: Kind | str | None = None,
+        ttl: timedelta | float | None = None,
+    ) -> BlockingManager:
+        """Return the manager of an agent's state; see ``StateStore.manager``."""
+        return BlockingManager(self.store.manager(agent_id, actor=actor, kind=kind, ttl=ttl))
+
+    def agents(self) -> list[Birth]:
+        """Return what is known of each state; see ``StateStore.agents``."""
+        return run(self.store.agents())
+
+    def persist(self, manager: BlockingManager) -> BlockingManager:
+        """Keep a runtime state; see ``StateStore.persist``."""
+        return BlockingManager(run(self.store.persist(manager.manager)))
+
+    def clean_up(self) -> int:
+        """End the temporary states whose time is over; see ``StateStore.clean_up``."""
+        return run(self.store.clean_up())
+
+    def statistics(self) -> StoreStatistics:
+        """Return how much there is in the store."""
+        return run(self.store.statistics())
+
+    def close(self) -> None:
+        """Write what is still waiting, end every watch, let go of the files. Twice is fine."""
+        run(self.store.close())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _kind(kind: Kind | str) -> Kind:
+    try:
+        return Kind(kind)
+    except ValueError as error:
+        raise InputError(f"kind is one of {', '.join(Kind)}, not {kind!r}") from error

@@ -1,0 +1,189 @@
+"""A stream: the keys, the current root and the tags of one agent's state on one branch.
+
+Its root is replaced, never changed, so readers need no lock.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple, Protocol
+
+from statecore.codec import Record, Sealer
+from statecore.errors import Erased, Expired
+from statecore.events import Birth, EventType, to_time
+from statecore.keys import DataKey
+from statecore.keys.ring import LOG_EPOCH
+from statecore.packed import Packed
+from statecore.state import Root, empty
+
+_TAGS_CACHED_MAX: Final = 100_000
+STALE: Final = -2
+
+
+class StreamName(NamedTuple):
+    """Whose state, and on which branch."""
+
+    agent_id: str
+    branch: str = "main"
+
+    def __str__(self) -> str:
+        return self.agent_id if self.branch == "main" else f"{self.agent_id}@{self.branch}"
+
+
+class Stream:
+    """One stream, open. Only the sequencer and ``Streams.refresh`` set its root."""
+
+    def __init__(self, name: StreamName, stream_id: bytes, keys: dict[int, DataKey | None]) -> None:
+        self.name = name
+        self.id = stream_id
+        self.keys = keys  # by epoch; ``None`` where one was destroyed
+        self.root: Root = empty()
+        self.birth: Birth | None = None
+        self.freshness = STALE
+        self.guarded = False
+        self.weight_since_snapshot = 0
+        self.lock = threading.Lock()
+        self.sealer: Sealer
+        self._tags: dict[str, bytes] = {}
+
+    @property
+    def key(self) -> DataKey | None:
+        """The data key of new events; ``None`` before the first event and once erased."""
+        epoch = max(self.keys)
+        return self.keys[epoch] if epoch != LOG_EPOCH else None
+
+    def load_keys(self, keys: Mapping[int, DataKey | None]) -> None:
+        """Know the log's key and these, and no others."""
+        for epoch in self.keys.keys() - {LOG_EPOCH}:
+            del self.keys[epoch]
+        self.keys |= keys
+        self._tags.clear()
+
+    @property
+    def first_version(self) -> int:
+        """The first version that can be read: those before were erased."""
+        alive = [key.since for epoch, key in self.keys.items() if key and epoch != LOG_EPOCH]
+        return min(alive, default=self.root.version + 1)
+
+    @property
+    def is_erased(self) -> bool:
+        """Whether the last event says that the state was erased."""
+        last = self.root.last
+        if last is not None and last.type == EventType.ERASED:
+            return True
+        return self.root.version > 0 and self.key is None
+
+    def tag(self, key: str) -> bytes:
+        """Return the tag that stands for a key in indexes."""
+        tag = self._tags.get(key)
+        if tag is None:
+            if len(self._tags) >= _TAGS_CACHED_MAX:
+                self._tags.clear()
+            tag = self._tags[key] = self._tag(b"k" + key.encode())
+        return tag
+
+    def id_tag(self, event_id: str) -> bytes:
+        """Return the tag that stands for the id of an event in indexes."""
+        return self._tag(b"i" + event_id.encode())
+
+    def clear_tag(self) -> bytes:
+        """Return the tag that stands for all keys at once."""
+        return self._tag(b"c")
+
+    def _tag(self, name: bytes) -> bytes:
+        # The oldest key's tags are used for as long as it is there, whatever keys came after it.
+        keys = [key for epoch, key in sorted(self.keys.items()) if key and epoch != LOG_EPOCH]
+        return keys[0].tag(name)
+
+    def require_readable(self, now: int) -> None:
+        """Refuse to read what was erased or has expired, rather than to show it as empty.
+
+        Raises:
+            Expired, Erased: says which.
+        """
+        if self.is_erased:
+            when = to_time(self.root.time)
+            raise Erased(f"{self.name} was erased at {when}; writing to it starts anew")
+        if self.has_expired(now):
+            raise Expired(f"{self.name} has expired; writing to it starts anew")
+
+    def note_guarded(self) -> None:
+        """Note whether the state may be over, and so must be asked before each reading."""
+        expires = self.birth is not None and self.birth.expires is not None
+        self.guarded = expires or self.is_erased
+
+    def has_expired(self, now: int) -> bool:
+        """Tell whether its time to live has ended."""
+        expires = self.birth.expires if self.birth else None
+        return expires is not None and expires <= now
+
+
+class KeyHistory(Protocol):
+    """Which versions touched a key. A clear touches every key at once and is asked for apart."""
+
+    def last_touched(self, stream: Stream, key: str, at: int) -> tuple[int, int]:
+        """Return the last version up to ``at`` that touched a key, 0 for none, and a version from
+        ``at`` on until which it certainly is the last."""
+
+    def touched(self, stream: Stream, key: str, after: int, until: int) -> list[int]:
+        """Return the versions that touched a key, oldest first."""
+
+    def last_cleared(self, stream: Stream, at: int) -> int:
+        """Return the last version up to ``at`` that cleared the state; 0 for none."""
+
+    def cleared(self, stream: Stream, after: int, until: int) -> list[int]:
+        """Return the versions that cleared the state, oldest first."""
+
+    def find_id(self, stream: Stream, event_id: str) -> int:
+        """Return the version of the event with an id that its caller chose; 0 for none."""
+
+    def observe(self, stream: Stream, records: Iterable[Record]) -> None:
+        """Take in events as they are folded, in order, each once."""
+
+
+class Snapshots(Protocol):
+    """Roots kept to shorten replay."""
+
+    def load(self, stream: Stream, until: int) -> Root | None:
+        """Return the latest kept root up to a version."""
+
+    def consider(self, stream: Stream) -> None:
+        """Keep the current root, if events since the last kept one weigh as much as it does."""
+
+
+class Roots(Protocol):
+    """Roots of past versions, kept warm."""
+
+    def nearest(self, stream_id: bytes, version: int) -> Root | None:
+        """Return the latest one up to a version."""
+
+    def keep(self, stream_id: bytes, root: Root) -> None:
+        """Keep one."""
+
+    def forget(self, stream_id: bytes) -> None:
+        """Forget a stream, whose data key was destroyed."""
+
+
+class Values(Protocol):
+    """Values of keys over intervals of versions, kept warm."""
+
+    def find(self, stream_id: bytes, key: str, version: int) -> tuple[bool, Packed | None]:
+        """Return whether the value at a version is known, and the value."""
+
+    def keep(
+        self, stream_id: bytes, key: str, interval: tuple[int, int], packed: Packed | None
+    ) -> None:
+        """Remember a value from one version to another, both inclusive."""
+
+    def forget(self, stream_id: bytes) -> None:
+        """Forget a stream, whose data key was destroyed."""
+
+
+class Aids(NamedTuple):
+    """What makes answers faster. Never truth: each can be lost and had again from the log."""
+
+    history: KeyHistory
+    snapshots: Snapshots
+    roots: Roots
+    values: Values

@@ -1,0 +1,160 @@
+"""The open streams of one log: opened once, shared, and checked against what others wrote."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Final
+from weakref import WeakValueDictionary
+
+from statecore.codec import Record, Sealer, read_epoch
+from statecore.events import Birth
+from statecore.keys import KeyRing
+from statecore.keys.ring import LOG_EPOCH
+from statecore.recorders import EVERYTHING, LogStore, Row
+from statecore.state import Root, empty, fold
+from statecore.stream import Aids, Stream, StreamName
+from statecore.values import pack
+
+WARM_DISTANCE: Final = 256  # versions between roots kept warm
+_PAGE: Final = 2_000
+_REPLAY_WEIGHT: Final = 128  # replaying an event costs as much as loading so many more bytes
+
+
+class Streams:
+    """The open streams of one log, a bounded number of them."""
+
+    def __init__(
+        self,
+        log: LogStore,
+        ring: KeyRing,
+        aids: Aids,
+        cache_bytes_max: int,
+    ) -> None:
+        self.log = log
+        self.ring = ring
+        self.aids = aids
+        self._cache_bytes_max = cache_bytes_max
+        self._recent: OrderedDict[StreamName, Stream] = OrderedDict()
+        # Whoever still holds a stream must share it with whoever opens it anew: there is one
+        # root, and the sequencer makes only that one current.
+        self._held: WeakValueDictionary[StreamName, Stream] = WeakValueDictionary()
+        self._lock = threading.Lock()
+
+    def id_of(self, name: StreamName) -> bytes:
+        """Return the pseudonym of a stream: all that a log tells of its name."""
+        return self.ring.log_key.tag(b"s" + pack(list(name)))
+
+    def open(self, name: StreamName) -> Stream:
+        """Return a stream, opened now or before; its root may be out of date."""
+        with self._lock:
+            stream = self._recent.get(name) or self._held.get(name)
+            if stream is None:
+                stream = self._held[name] = self.adopt(name, self.id_of(name))
+            self._recent[name] = stream
+            self._recent.move_to_end(name)
+            self._make_room()
+        return stream
+
+    def adopt(self, name: StreamName, stream_id: bytes) -> Stream:
+        """Return a stream of an id, without keeping it."""
+        stream = Stream(name, stream_id, {LOG_EPOCH: self.ring.log_key})
+        stream.sealer = self._new_sealer(stream)
+        return stream
+
+    def _new_sealer(self, stream: Stream) -> Sealer:
+        return Sealer(self.log.log_id, stream.id, stream.keys, self.log.prefix_of)
+
+    def _make_room(self) -> None:
+        """Let go of the streams opened longest ago while all together are too large."""
+        weight = sum(stream.root.weight for stream in self._recent.values())
+        while weight > self._cache_bytes_max and len(self._recent) > 1:
+            _, closed = self._recent.popitem(last=False)
+            weight -= closed.root.weight
+
+    def refresh(self, stream: Stream) -> Root:
+        """Bring a stream's root up to date, and return it.
+
+        One look at a counter where nobody else wrote; else a query, and what is new is folded.
+        """
+        freshness = self.log.freshness()
+        if freshness == stream.freshness and freshness >= 0:
+            return stream.root
+        with stream.lock:
+            self._catch_up(stream)
+            stream.freshness = freshness
+        return stream.root
+
+    def _catch_up(self, stream: Stream) -> None:
+        if stream.root.version == 0:
+            self._start(stream)
+        while rows := self.log.read(stream.id, stream.root.version, EVERYTHING, _PAGE):
+            if not self._knows_keys(stream, rows):
+                self._start(stream)
+                rows = self.log.read(stream.id, stream.root.version, EVERYTHING, _PAGE)
+            records = [stream.sealer.open(version, stored) for version, _, stored in rows]
+            self.aids.history.observe(stream, records)
+            self.advance(stream, fold(stream.root, records), records)
+
+    def _knows_keys(self, stream: Stream, rows: list[Row]) -> bool:
+        """Tell whether the keys of these rows are as known: none new, none destroyed since."""
+        epochs = {read_epoch(rows[0][2]), read_epoch(rows[-1][2])}
+        return LOG_EPOCH not in epochs and epochs <= stream.keys.keys()
+
+    def _start(self, stream: Stream) -> None:
+        """Load the keys and begin where what can be read begins, or at the latest snapshot.
+
+        Raises:
+            DamagedRecord: the key is gone and no event says so, or the log commits to another.
+        """
+        stream.load_keys(self.ring.keys(stream.id))
+        stream.sealer = self._new_sealer(stream)
+        if stream.key is None:
+            self._start_erased(stream)
+            return
+        first = stream.first_version
+        kept = self.aids.snapshots.load(stream, EVERYTHING)
+        stream.weight_since_snapshot = 0
+        stream.root = kept if kept and kept.version >= first else empty(first - 1)
+        for version, _, stored in self.log.read(stream.id, first - 1, first):
+            stream.birth = stream.sealer.open(version, stored).birth
+        stream.note_guarded()
+
+    def _start_erased(self, stream: Stream) -> None:
+        """Begin at the event that says that the state was erased."""
+        for version, _, stored in self.log.read(stream.id, 0, EVERYTHING, 1, back=True):
+            record = stream.sealer.open(version, stored)
+            stream.root = fold(empty(version - 1), [record])
+            stream.birth = None
+        stream.note_guarded()
+
+    def advance(self, stream: Stream, root: Root, records: Iterable[Record]) -> None:
+        """Make a root the stream's current one, unless it is there already or further."""
+        if root.version <= stream.root.version:
+            return
+        if root.version // WARM_DISTANCE > stream.root.version // WARM_DISTANCE:
+            self.aids.roots.keep(stream.id, root)
+        for record in records:
+            stream.weight_since_snapshot += len(record.stored) + _REPLAY_WEIGHT
+            stream.birth = record.birth or stream.birth
+        stream.root = root
+        stream.note_guarded()
+
+    def birth_of(self, stream_id: bytes) -> Birth | None:
+        """Return what the first event of a stream says of it; ``None`` where it was erased."""
+        stream = self.adopt(StreamName(""), stream_id)
+        stream.load_keys(self.ring.keys(stream_id))
+        if stream.key is None:
+            return None
+        ((version, _, stored),) = self.log.read(stream_id, stream.first_version - 1, EVERYTHING, 1)
+        return stream.sealer.open(version, stored).birth
+
+    def forget(self, stream_id: bytes) -> None:
+        """Forget what was derived from a stream whose keys were destroyed."""
+        self.aids.roots.forget(stream_id)
+        self.aids.values.forget(stream_id)
+        for stream in list(self._held.values()):
+            if stream.id == stream_id:
+                with stream.lock:
+                    self._start(stream)

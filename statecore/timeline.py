@@ -1,0 +1,210 @@
+"""The past of a stream: its state, one key, or the change between any two versions.
+
+Every route leads to the same answer and is only chosen for its cost: a warm root or value, the key
+history, a snapshot and the events after it, or all events from the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from statecore.change import Change, compose
+from statecore.codec import Record, read_time
+from statecore.codec.record import CLEARED
+from statecore.codec.wire import REMOVED, read_change, read_operation, rows, whole_value
+from statecore.diff import diff
+from statecore.errors import DamagedRecord, Erased, VersionNotFound
+from statecore.events import Event
+from statecore.operations import Operation
+from statecore.packed import Packed
+from statecore.recorders import EVERYTHING, Row
+from statecore.state import Root, changed_keys, empty, fold, values_of
+from statecore.stream import Stream
+from statecore.streams import WARM_DISTANCE, Streams
+
+_CHAIN_MAX: Final = 32  # operations that build on each other, before replay is cheaper
+_COMPOSED_MAX: Final = 2_000  # events, before comparing two states is cheaper
+
+
+class Timeline:
+    """Answers questions of the past. Safe to use from any thread."""
+
+    def __init__(self, streams: Streams) -> None:
+        self._streams = streams
+        self._log = streams.log
+        self._history, self._snapshots, self._roots, self._values = streams.aids
+
+    def require_version(self, stream: Stream, version: int) -> None:
+        """Refuse a version that there is not, or not any more.
+
+        Raises:
+            VersionNotFound, Erased: says how far the history reaches.
+        """
+        head = stream.root.version
+        if not 0 <= version <= head:
+            raise VersionNotFound(f"{stream.name} has versions 0 to {head}, not {version}")
+        if version < stream.first_version - 1:
+            first = stream.first_version
+            raise Erased(f"{stream.name}: what came before version {first} was erased")
+
+    def root_at(self, stream: Stream, version: int) -> Root:
+        """Return the whole state at a version."""
+        head = self._streams.refresh(stream)
+        self.require_version(stream, version)
+        if version == head.version:
+            return head
+        root = self._begin(stream, version)
+        while root.version < version:
+            until = min(version, (root.version // WARM_DISTANCE + 1) * WARM_DISTANCE)
+            root = fold(root, self.records(stream, root.version, until))
+            self._roots.keep(stream.id, root)
+        return root
+
+    def is_near(self, stream: Stream, version: int) -> bool:
+        """Tell whether the state at a version is at hand, or a few events away from one that is."""
+        if version == stream.root.version:
+            return True
+        warm = self._roots.nearest(stream.id, version)
+        return warm is not None and version - warm.version <= WARM_DISTANCE
+
+    def _begin(self, stream: Stream, version: int) -> Root:
+        """Return the nearest root to replay from."""
+        start = empty(stream.first_version - 1)
+        warm = self._roots.nearest(stream.id, version) or start
+        if version - warm.version <= 2 * WARM_DISTANCE:
+            return warm
+        kept = self._snapshots.load(stream, version) or start
+        return max(warm, kept, key=lambda root: root.version)
+
+    def value_at(self, stream: Stream, key: str, version: int) -> Packed | None:
+        """Return the packed value of a key at a version; ``None`` where the key is not there."""
+        head = self._streams.refresh(stream)
+        self.require_version(stream, version)  # first: what was erased must not be found warm
+        known, packed = self._values.find(stream.id, key, version)
+        if known:
+            return packed
+        touched, until = self._history.last_touched(stream, key, version)
+        cleared = 0
+        if self._history.last_cleared(stream, head.version):
+            cleared = self._history.last_cleared(stream, version)
+            until = version  # the next clear may come before the next touch
+        if touched and touched >= cleared:
+            packed = self._value_after(stream, key, touched, cleared)
+        self._values.keep(stream.id, key, (max(touched, cleared), until), packed)
+        return packed
+
+    def _value_after(self, stream: Stream, key: str, touched: int, cleared: int) -> Packed | None:
+        """Return the value after the event that last touched a key.
+
+        Operations that build on older ones are followed back to one that says the whole value.
+        """
+        chain: list[Operation] = []
+        version = touched
+        while version >= max(cleared, 1):
+            code, distance, argument = self._operation(stream, key, version)
+            whole = whole_value(code, argument)
+            if whole is not None or code == REMOVED:
+                return _apply_all(whole, chain)
+            chain.append(read_operation(code, argument))
+            if len(chain) > _CHAIN_MAX:
+                cell = self.root_at(stream, touched).cells.get(key)
+                return cell[1] if cell else None
+            if distance == 0:
+                break
+            version -= distance
+        return _apply_all(None, chain)
+
+    def _operation(self, stream: Stream, key: str, version: int) -> tuple[int, int, Any]:
+        """Return code, distance and argument of what an event did to a key."""
+        for name, code, distance, argument in rows(self.record(stream, version).operations):
+            if name == key:
+                return code, distance, argument
+        raise DamagedRecord(f"the key history names version {version}, which does not touch {key}")
+
+    def event(self, stream: Stream, root: Root) -> Event:
+        """Return the event that led to a root."""
+        ((version, position, stored),) = self._log.read(stream.id, root.version - 1, root.version)
+        return stream.sealer.open(version, stored).event(*stream.name, position)
+
+    def record(self, stream: Stream, version: int) -> Record:
+        """Return one record."""
+        return next(self.records(stream, version - 1, version))
+
+    def records(self, stream: Stream, after: int, until: int) -> Iterator[Record]:
+        """Return the records after a version and up to another, oldest first."""
+        opened = stream.sealer.open
+        for version, _, stored in self._log.read(stream.id, after, until):
+            yield opened(version, stored)
+
+    def change_between(self, stream: Stream, version: int, other: int) -> Change:
+        """Return the change that leads from one version to another, forwards or backwards.
+
+        Forwards it is what was done in between, composed; where that is long, or backwards, it is
+        what differs.
+        """
+        self._streams.refresh(stream)
+        self.require_version(stream, version)
+        self.require_version(stream, other)
+        if other < version:
+            return self._back(stream, version, other)
+        if other - version > max(_COMPOSED_MAX, len(stream.root.cells)):
+            before, after = self.root_at(stream, version), self.root_at(stream, other)
+            return diff(values_of(before), values_of(after))
+        return compose(
+            read_change(record.operations, cleared=CLEARED in record.extras)
+            for record in self.records(stream, version, other)
+        )
+
+    def _back(self, stream: Stream, version: int, other: int) -> Change:
+        """Return what differs, looking only at keys that were touched in between."""
+        before, after = self.root_at(stream, version), self.root_at(stream, other)
+        if version - other > _COMPOSED_MAX:
+            return diff(values_of(before), values_of(after))
+        records = list(self.records(stream, other, version))
+        if any(CLEARED in record.extras for record in records):
+            return diff(values_of(before), values_of(after))
+        keys = set(changed_keys(records))
+        return diff(_some(before, keys), _some(after, keys))
+
+    def version_at_time(self, stream: Stream, time: int) -> int:
+        """Return the last version recorded up to a moment, in microseconds since 1970, UTC."""
+        return self._last_where(stream, lambda row: read_time(row[2]) <= time)
+
+    def version_at_position(self, stream: Stream, position: int) -> int:
+        """Return the last version up to a position in the whole log.
+
+        Raises:
+            VersionNotFound: this log does not tell positions.
+        """
+        last = self._row(stream, self._streams.refresh(stream).version)
+        if last is not None and last[1] == 0:
+            raise VersionNotFound("this store does not tell positions; use versions or times")
+        return self._last_where(stream, lambda row: row[1] <= position)
+
+    def _last_where(self, stream: Stream, holds: Callable[[Row], bool]) -> int:
+        """Return the last version for which something holds that holds for all before it."""
+        low, high = 0, self._streams.refresh(stream).version
+        while low < high:
+            middle = (low + high + 1) // 2
+            row = self._row(stream, middle)
+            low, high = (middle, high) if row and holds(row) else (low, middle - 1)
+        return low
+
+    def _row(self, stream: Stream, version: int) -> Row | None:
+        found = self._log.read(stream.id, version - 1, version)
+        return found[0] if found else None
+
+    def rows(self, stream: Stream, after: int, until: int, limit: int, *, back: bool) -> list[Row]:
+        """Return rows of a stream, as the log does."""
+        return self._log.read(stream.id, after, min(until, EVERYTHING), limit, back=back)
+
+
+def _apply_all(packed: Packed | None, chain: list[Operation]) -> Packed | None:
+    for operation in reversed(chain):
+        packed = operation.apply(packed)
+    return packed
+
+
+def _some(root: Root, keys: set[str]) -> dict[str, Packed]:
+    return {key: cell[1] for key in keys if (cell := root.cells.get(key))}
