@@ -22,7 +22,7 @@ from statecore.state import Root
 from statecore.stream import Stream
 from statecore.xaes import PREFIX_BYTES
 
-_WEIGHT_MIN: Final = 64 * 1024  # less is replayed faster than a snapshot is found
+_WEIGHT_MIN: Final = 512 * 1024  # less is replayed in about ten milliseconds
 
 
 class SnapshotKeeper:

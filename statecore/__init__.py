@@ -1,6 +1,7 @@
 """An event-sourced state engine for AI agents: every change recorded, sealed, travelled through."""
 
 from statecore.agent_state import AgentState
+from statecore.appends import WriteOptions
 from statecore.blocking import BlockingManager
 from statecore.change import CLEAR, EMPTY, Change
 from statecore.errors import (
@@ -41,7 +42,7 @@ from statecore.errors import (
 from statecore.events import Event, EventType, Kind
 from statecore.history import StateHistory
 from statecore.keys import KeyFile, KeyInEnvironment, KeyProvider, Passphrase, new_key
-from statecore.manager import StateManager, WriteOptions
+from statecore.manager import StateManager
 from statecore.moments import Point, Position
 from statecore.opening import Opening, open  # noqa: A004 - read as statecore.open
 from statecore.store import BlockingStore, StateStore, StoreStatistics

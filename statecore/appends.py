@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, Final, TypedDict
+from uuid import UUID
 
-from statecore.change import EMPTY, Change
+from statecore.change import Change
 from statecore.codec import Record
 from statecore.codec.record import BIRTH, CAUSE, CLEARED, EVENT_ID, METADATA, TAG
 from statecore.events import Birth, EventType
@@ -14,84 +15,128 @@ from statecore.stream import Stream
 from statecore.values import Value, pack
 
 
-class Append:
-    """What to append, what the decision was based on, and in the end what became of it.
+class WriteOptions(TypedDict, total=False):
+    """What any write may say beside what it does."""
 
-    ``base`` is the version the decision was based on, ``None`` where it was based on nothing;
-    ``reads`` are the keys it read, ``None`` for the whole state.
-    """
+    expected_version: int | None
+    """The version the decision was based on: if the keys concerned changed since, it is refused."""
+    actor: str | None
+    """Who does it, where that is another than the manager's actor."""
+    reason: str | None
+    """Why."""
+    cause: str | None
+    """The id of the message or event that led to it."""
+    metadata: Mapping[str, Value] | None
+    """Whatever else is worth keeping."""
+    event_id: str | UUID | None
+    """An id of your own: a second write with it, a retry, is recognised and does nothing."""
+
+
+_NO_OPTIONS: Final[WriteOptions] = {}
+
+
+class Append:
+    """What to append, what the decision was based on, and in the end what became of it."""
 
     __slots__ = (
+        "_options",
         "actor",
         "base",
         "birth",
-        "cause",
         "change",
         "done",
         "error",
         "event_id",
+        "future",
         "metadata",
         "notify",
         "reads",
-        "reason",
         "record",
         "stream",
         "tag",
-        "type",
+        "until",
         "version",
     )
 
     def __init__(
         self,
         stream: Stream,
-        birth: Birth,
-        change: Change = EMPTY,
+        birth: Callable[[], Birth],
+        change: Change,
+        options: WriteOptions = _NO_OPTIONS,
         *,
-        type: EventType = EventType.CHANGED,  # noqa: A002 - the name of the field
-        base: int | None = None,
-        reads: Collection[str] | None = (),
         actor: str | None = None,
-        reason: str | None = None,
-        cause: str | None = None,
-        metadata: Mapping[str, Value] | None = None,
-        event_id: str | None = None,
+        reads: Collection[str] | None = (),
         tag: Tag | None = None,
     ) -> None:
+        """Make a request.
+
+        Args:
+            stream: the stream to append to.
+            birth: tells what the first event says of the stream, should this become it.
+            change: what to do.
+            options: what it says beside.
+            actor: who does it, where the options don't say.
+            reads: the keys the decision was based on beside those it changes, ``None`` for all.
+            tag: a name for a version.
+        """
         self.stream = stream
         self.birth = birth
         self.change = change
-        self.type = type
-        self.base = base
         self.reads = reads
-        self.actor = actor
-        self.reason = reason
-        self.cause = cause
-        self.metadata = pack(dict(metadata), ("metadata",)) if metadata else None
-        self.event_id = event_id
         self.tag = tag
+        self._options = options
+        self.actor = actor
+        self.base: int | None = None
+        self.event_id: str | None = None
+        self.metadata: bytes | None = None
+        if options:
+            self._take(options)
         self.version = 0
         self.record: Record | None = None
         self.error: BaseException | None = None
         self.done = False
         self.notify: Callable[[Append], None] | None = None
+        self.future: Any = None  # of the task that waits
+        self.until = 0.0  # when it gives up waiting for its turn
+
+    def _take(self, options: WriteOptions) -> None:
+        self.base = options.get("expected_version")
+        self.actor = options.get("actor") or self.actor
+        event_id = options.get("event_id")
+        self.event_id = None if event_id is None else str(event_id)
+        metadata = options.get("metadata")
+        self.metadata = pack(dict(metadata), ("metadata",)) if metadata else None
+
+    @property
+    def type(self) -> EventType:
+        """What the event says happened."""
+        return EventType.CHANGED if self.tag is None else EventType.TAGGED
+
+    @property
+    def reason(self) -> str | None:
+        """Why."""
+        return self._options.get("reason")
 
     def extras(self, *, first: bool) -> dict[str, Any] | None:
         """Return what the event says beside its operations; the first one tells the birth."""
+        if not (first or self._options or self.change.cleared or self.tag):
+            return None
         extras: dict[str, Any] = {}
         if self.event_id is not None:
             extras[EVENT_ID] = self.event_id
         if self.metadata is not None:
             extras[METADATA] = self.metadata
-        if self.cause is not None:
-            extras[CAUSE] = self.cause
+        if self._options.get("cause") is not None:
+            extras[CAUSE] = self._options["cause"]
         if self.tag is not None:
             extras[TAG] = [self.tag.name, self.tag.version]
         if self.change.cleared:
             extras[CLEARED] = True
         if first:
-            birth = self.birth
+            birth = self.birth()
             extras[BIRTH] = [birth.agent_id, birth.branch, str(birth.kind), birth.expires]
-        return extras or None
+        return extras
 
     def fail(self, error: BaseException) -> None:
         """Say that nothing of it was written, or that this is unknown."""

@@ -78,7 +78,8 @@ class Change:
     def operate(self, key: str, operation: Operation) -> Change:
         """Do one operation after this change."""
         check_key(key)
-        return self.then(Change({key: operation}))
+        change = Change({key: operation})
+        return change if self is EMPTY else self.then(change)
 
     def then(self, later: Change) -> Change:
         """Return the change that does this one and then the other."""

@@ -26,6 +26,18 @@ _IDS_SEARCHED: Final = 1024
 class Pending:
     """A stream within a turn: its root after what the turn has appended so far."""
 
+    __slots__ = (
+        "_cleared",
+        "_committed",
+        "_history",
+        "_indexed",
+        "_log",
+        "_touched",
+        "records",
+        "root",
+        "stream",
+    )
+
     def __init__(self, stream: Stream, root: Root, log: LogStore, history: KeyHistory) -> None:
         self.stream = stream
         self.root = root
@@ -33,30 +45,37 @@ class Pending:
         self._committed = 0 if stream.is_erased else root.version
         self._log = log
         self._history = history
+        self._indexed = 0  # of the records; most turns need no index of them
         self._touched: dict[str, int] = {}
-        self._cleared: int | None = None
+        self._cleared = -1
 
     def advance(self, root: Root, record: Record) -> None:
         """Take in an event that the turn appends."""
         self.root = root
         self.records.append(record)
-        for key, _, _, _ in rows(record.operations):
-            self._touched[key] = record.version
-        if CLEARED in record.extras:
-            self._cleared = record.version
+
+    def _index(self) -> None:
+        for record in self.records[self._indexed :]:
+            for key in record.operations[::STRIDE]:
+                self._touched[key] = record.version
+            if CLEARED in record.extras:
+                self._cleared = record.version
+        self._indexed = len(self.records)
 
     def last_touched(self, key: str) -> int:
         """Return the version that last touched a key, whether it is there or not; 0 for none."""
         cell = self.root.cells.get(key)
         if cell is not None:
             return cell[0]
-        if self._committed == 0 or key in self._touched:
+        self._index()
+        if key in self._touched or not self._committed:
             return self._touched.get(key, 0)
         return self._history.last_touched(self.stream, key, self._committed)[0]
 
     def last_cleared(self) -> int:
         """Return the version that last cleared the state; 0 for none."""
-        if self._cleared is None:
+        self._index()
+        if self._cleared < 0:
             committed = self._committed
             self._cleared = self._history.last_cleared(self.stream, committed) if committed else 0
         return self._cleared
@@ -82,14 +101,14 @@ class Pending:
         records = (self.stream.sealer.open(version, stored) for version, _, stored in readable)
         return next((record.version for record in records if record.event_id == event_id), 0)
 
-    def require_no_conflict(self, append: Append) -> None:
+    def require_no_conflict(self, append: Append, base: int) -> None:
         """Refuse an append whose decision no longer holds.
 
         Raises:
             WrongExpectedVersion: with the events that collide.
         """
-        base, version = append.base, self.root.version
-        if base is None or base == version:
+        version = self.root.version
+        if base == version:
             return
         if base < self.stream.first_version - 1:
             raise WrongExpectedVersion(f"{self.stream.name}: was erased after version {base}")

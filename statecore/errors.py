@@ -110,9 +110,7 @@ class TagNotFound(NotFound):
 
 
 class Conflict(StatecoreError):
-    """Others wrote what this decision was based on; nothing of it was written.
-
-    """
+    """Others wrote what this decision was based on; nothing of it was written."""
 
     def __init__(self, message: str, load: Callable[[], Sequence[Event]] = tuple) -> None:
         super().__init__(message)

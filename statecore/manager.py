@@ -9,11 +9,10 @@ import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import Any, Final, TypedDict, TypeVar, Unpack
-from uuid import UUID
+from typing import Any, Final, TypeVar, Unpack
 
 from statecore.agent_state import AgentState
-from statecore.appends import Append
+from statecore.appends import Append, WriteOptions
 from statecore.change import CLEAR, EMPTY, Change
 from statecore.engine import Engine
 from statecore.errors import (
@@ -24,7 +23,7 @@ from statecore.errors import (
     RetriesExhausted,
     StoreClosed,
 )
-from statecore.events import Birth, Event, EventType, Kind
+from statecore.events import Birth, Event, Kind
 from statecore.history import Span, StateHistory
 from statecore.moments import Point, version_of
 from statecore.operations import Number
@@ -39,23 +38,6 @@ DEADLINE_SECONDS: Final = 30.0
 _DIFF_NEAR: Final = 256  # events; composing so many takes about a millisecond
 
 _Returned = TypeVar("_Returned")
-
-
-class WriteOptions(TypedDict, total=False):
-    """What any write may say beside what it does."""
-
-    expected_version: int | None
-    """The version the decision was based on: if the keys concerned changed since, it is refused."""
-    actor: str | None
-    """Who does it, where that is another than the manager's actor."""
-    reason: str | None
-    """Why."""
-    cause: str | None
-    """The id of the message or event that led to it."""
-    metadata: Mapping[str, Value] | None
-    """Whatever else is worth keeping."""
-    event_id: str | UUID | None
-    """An id of your own: a second write with it, a retry, is recognised and does nothing."""
 
 
 class StateManager:
@@ -376,30 +358,19 @@ class StateManager:
         self._version(name)
         await self._write(EMPTY, options, tag=Tag(name, None))
 
-    async def _write(
+    def _write(
         self,
         change: Change,
         options: WriteOptions,
         reads: set[str] | tuple[()] | None = (),
         tag: Tag | None = None,
-    ) -> int:
-        event_id = options.get("event_id")
+    ) -> Awaitable[int]:
         append = Append(
-            self._stream,
-            self._birth(),
-            change,
-            type=EventType.CHANGED if tag is None else EventType.TAGGED,
-            base=options.get("expected_version"),
-            reads=reads,
-            actor=options.get("actor") or self.actor,
-            reason=options.get("reason"),
-            cause=options.get("cause"),
-            metadata=options.get("metadata"),
-            event_id=None if event_id is None else str(event_id),
-            tag=tag,
+            self._stream, self._birth, change, options, actor=self.actor, reads=reads, tag=tag
         )
-        self._require_kind(append.actor)
-        return await self._engine.waiter.write(append, self._engine.write_seconds)
+        if self._kind is not None or self._stream.is_shared:
+            self._require_kind(append.actor)
+        return self._engine.waiter.write(append, self._engine.write_seconds)
 
     # Between the face and the engine
 

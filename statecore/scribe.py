@@ -48,8 +48,10 @@ class Scribe:
         """
         with self._log.turn(wait=wait) as turn:
             self._look_around()
-            page = _Page(self._streams, turn, self._writer or self._new_writer(turn))
-            accepted = [append for append in batch if page.try_append(append, self._next_time())]
+            writer = self._writer or self._new_writer(turn)
+            page = _Page(self._streams, turn, writer, self._freshness)
+            time = self._next_time()
+            accepted = [append for append in batch if page.try_append(append, time)]
             if accepted:
                 written = page.commit()
                 self._writer = page.writer if page.last_number < _SEQUENCES_MAX else None
@@ -69,7 +71,7 @@ class Scribe:
             writer = self._writer or self._new_writer(turn)
             for version, _, stored in self._log.read(stream_id, 0, EVERYTHING, 1, back=True):
                 if read_epoch(stored) != LOG_EPOCH:
-                    body = pack_body(make_body([], type=EventType.ERASED))
+                    body = pack_body(make_body((), type=EventType.ERASED))
                     sealer = Sealer(self._log.log_id, stream_id, {}, self._log.prefix_of)
                     key, at = self._ring.log_key, self._next_time()
                     _, erased = sealer.seal(key, version + 1, at, body, writer)
@@ -104,8 +106,9 @@ class Scribe:
 class _Page:
     """What one turn writes: nothing of it counts before ``commit`` has returned."""
 
-    def __init__(self, streams: Streams, turn: Turn, writer: Writer) -> None:
+    def __init__(self, streams: Streams, turn: Turn, writer: Writer, freshness: int) -> None:
         self.writer = writer
+        self._freshness = freshness  # which can't change while the turn is ours
         self.last_number = 0
         self.expired: set[Stream] = set()
         self.postponed: list[Append] = []  # until their stream is erased
@@ -116,15 +119,16 @@ class _Page:
     def try_append(self, append: Append, time: int) -> bool:
         """Append one event, or say to its caller why not."""
         try:
-            pending = self._pending_of(append.stream)
-            if append.stream.has_expired(time) and not append.stream.is_erased:
+            pending = self._pending.get(append.stream) or self._pending_of(append.stream)
+            if append.stream.has_expired(time):
                 self.expired.add(append.stream)
                 self.postponed.append(append)
                 return False
             if append.event_id is not None and (version := pending.find_id(append.event_id)):
                 append.version = version  # done before: a retry after a lost answer
                 return False
-            pending.require_no_conflict(append)
+            if append.base is not None:
+                pending.require_no_conflict(append, append.base)
             self._append(pending, append, time)
         except Exception as error:
             append.fail(error)
@@ -132,11 +136,10 @@ class _Page:
         return True
 
     def _pending_of(self, stream: Stream) -> Pending:
-        pending = self._pending.get(stream)
-        if pending is None:
-            root = self._streams.refresh(stream)
-            pending = Pending(stream, root, self._streams.log, self._streams.aids.history)
-            self._pending[stream] = pending
+        if stream.freshness != self._freshness or self._freshness < 0:
+            self._streams.refresh(stream)
+        pending = Pending(stream, stream.root, self._streams.log, self._streams.aids.history)
+        self._pending[stream] = pending
         return pending
 
     def _append(self, pending: Pending, append: Append, time: int) -> None:
@@ -153,7 +156,7 @@ class _Page:
         key = self._new_key(stream, append, version) if first else stream.key
         assert key is not None, "a stream has a key from its first event on"
         self.last_number, stored = stream.sealer.seal(key, version, time, packed, self.writer)
-        touched = [stream.tag(name) for name in change.operations]
+        touched = list(map(stream.tag, change.operations))
         if change.cleared:
             touched.append(stream.clear_tag())
         id_tag = stream.id_tag(append.event_id) if append.event_id is not None else None
@@ -169,8 +172,8 @@ class _Page:
         stream.load_keys(ring.keys(stream.id))
         key = stream.key
         if key is None or key.since != version:
-            key = ring.new_key(stream.id, max(stream.keys) + 1, version, append.birth.expires)
-            stream.keys[key.epoch] = key
+            key = ring.new_key(stream.id, max(stream.keys) + 1, version, append.birth().expires)
+            stream.load_keys({**stream.keys, key.epoch: key})
         return key
 
     def commit(self) -> set[bytes]:
@@ -184,4 +187,4 @@ class _Page:
                     self._streams.aids.history.observe(stream, pending.records)
                     self._streams.advance(stream, pending.root, pending.records)
                 self._streams.aids.snapshots.consider(stream)
-        return set(written)
+        return written

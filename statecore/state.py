@@ -14,7 +14,7 @@ from immutables import Map
 
 from statecore.change import Change
 from statecore.codec import Record
-from statecore.codec.record import CLEARED, TAG
+from statecore.codec.record import CLEARED, TAG, TYPE
 from statecore.codec.wire import (
     EXTEND,
     PUT,
@@ -91,7 +91,7 @@ def fold(root: Root, records: Iterable[Record]) -> Root:
         if record.version != version:
             raise DamagedRecord(f"version {version} is missing: {record.version} is in its place")
         body = record.body
-        if len(body) > 3:
+        if len(body) > TYPE:
             weight, tags, cells = _begin(record, weight, tags, cells)
         operations = body[0]
         for at in range(0, len(operations), STRIDE):
@@ -166,31 +166,25 @@ def decide(
         OperationMismatch: an operation does not fit; names the key.
     """
     version = root.version + 1
-    cells = NOTHING if change.cleared else root.cells
-    weight = 0 if change.cleared else root.weight
-    wire: Wire = []
+    cells, weight = (NOTHING, 0) if change.cleared else (root.cells, root.weight)
+    wire: list[Any] = []
     for key, operation in change.operations.items():
         before = root.cells.get(key)
-        old = None if change.cleared else before
-        code, argument, new = _at(key, operation, old[1] if old else None)
-        last = before[0] if before else touched_before(key)
+        old = None if before is None or change.cleared else before[1]
+        try:
+            code, argument, new = _record(operation, old)
+        except OperationMismatch as error:
+            raise OperationMismatch(f"{key}: {error}") from error
+        last = touched_before(key) if before is None else before[0]
         wire += (key, code, version - last if last else 0, argument)
         if old is not None:
-            weight -= len(old[1]) + len(key) + _CELL_BYTES
+            weight -= len(old) + len(key) + _CELL_BYTES
         if new is not None:
             cells = cells.set(key, (version, new))
             weight += len(new) + len(key) + _CELL_BYTES
         elif old is not None:
             cells = cells.delete(key)
-    return wire, cells, weight
-
-
-def _at(key: str, operation: Operation, old: Packed | None) -> tuple[int, Any, Packed | None]:
-    """Do one operation, and put the key in front of what goes wrong."""
-    try:
-        return _record(operation, old)
-    except OperationMismatch as error:
-        raise OperationMismatch(f"{key}: {error}") from error
+    return tuple(wire), cells, weight
 
 
 def _record(operation: Operation, old: Packed | None) -> tuple[int, Any, Packed | None]:
@@ -199,17 +193,17 @@ def _record(operation: Operation, old: Packed | None) -> tuple[int, Any, Packed 
     A list that visibly grew is recorded as what was added; a small value after an operation that
     builds on the old one is recorded beside it, so that reading needs no older event.
     """
-    if isinstance(operation, Put):
+    if type(operation) is Put:
         packed = to_bytes(operation.packed)
-        if len(packed) > _GROWN_BYTES_MIN and old is not None and is_list(old) and is_list(packed):
+        if old is not None and len(packed) > _GROWN_BYTES_MIN and is_list(old) and is_list(packed):
             extend = grown(old, packed)
             if extend is not None:
-                return EXTEND, [extend.count, extend.items], extend.apply(old)
+                return EXTEND, (extend.count, extend.items), extend.apply(old)
         return PUT, packed, packed
     new = operation.apply(old)
     code, argument = write_operation(operation)
     if code != REMOVED and new is not None and len(new) <= _WHOLE_BYTES_MAX:
-        argument.append(to_bytes(new))
+        argument = (*argument, to_bytes(new))
     return code, argument, new
 
 

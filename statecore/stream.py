@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, Protocol
 
 from statecore.codec import Record, Sealer
 from statecore.errors import Erased, Expired
-from statecore.events import Birth, EventType, to_time
+from statecore.events import Birth, EventType, Kind, to_time
 from statecore.keys import DataKey
 from statecore.keys.ring import LOG_EPOCH
 from statecore.packed import Packed
@@ -41,17 +41,15 @@ class Stream:
         self.root: Root = empty()
         self.birth: Birth | None = None
         self.freshness = STALE
-        self.guarded = False
+        self.key: DataKey | None = None  # of new events; none before the first and once erased
+        self.is_erased = False
+        self.is_shared = False
+        self.expires: int | None = None  # microseconds since 1970, UTC
+        self.guarded = False  # whether it must be asked before each reading
         self.weight_since_snapshot = 0
         self.lock = threading.Lock()
         self.sealer: Sealer
         self._tags: dict[str, bytes] = {}
-
-    @property
-    def key(self) -> DataKey | None:
-        """The data key of new events; ``None`` before the first event and once erased."""
-        epoch = max(self.keys)
-        return self.keys[epoch] if epoch != LOG_EPOCH else None
 
     def load_keys(self, keys: Mapping[int, DataKey | None]) -> None:
         """Know the log's key and these, and no others."""
@@ -59,20 +57,14 @@ class Stream:
             del self.keys[epoch]
         self.keys |= keys
         self._tags.clear()
+        epoch = max(self.keys)
+        self.key = self.keys[epoch] if epoch != LOG_EPOCH else None
 
     @property
     def first_version(self) -> int:
         """The first version that can be read: those before were erased."""
         alive = [key.since for epoch, key in self.keys.items() if key and epoch != LOG_EPOCH]
         return min(alive, default=self.root.version + 1)
-
-    @property
-    def is_erased(self) -> bool:
-        """Whether the last event says that the state was erased."""
-        last = self.root.last
-        if last is not None and last.type == EventType.ERASED:
-            return True
-        return self.root.version > 0 and self.key is None
 
     def tag(self, key: str) -> bytes:
         """Return the tag that stands for a key in indexes."""
@@ -108,15 +100,19 @@ class Stream:
         if self.has_expired(now):
             raise Expired(f"{self.name} has expired; writing to it starts anew")
 
-    def note_guarded(self) -> None:
-        """Note whether the state may be over, and so must be asked before each reading."""
-        expires = self.birth is not None and self.birth.expires is not None
-        self.guarded = expires or self.is_erased
+    def settle(self) -> None:
+        """Note whether the state is over, or may be, after its root or its birth changed."""
+        last = self.root.last
+        self.is_erased = self.root.version > 0 and (
+            self.key is None or (last is not None and last.type == EventType.ERASED)
+        )
+        self.expires = self.birth.expires if self.birth and not self.is_erased else None
+        self.guarded = self.is_erased or self.expires is not None
+        self.is_shared = self.birth is not None and self.birth.kind == Kind.SHARED
 
     def has_expired(self, now: int) -> bool:
         """Tell whether its time to live has ended."""
-        expires = self.birth.expires if self.birth else None
-        return expires is not None and expires <= now
+        return self.expires is not None and self.expires <= now
 
 
 class KeyHistory(Protocol):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 from weakref import WeakValueDictionary
 
 from statecore.codec import Record, Sealer, read_epoch
+from statecore.codec.record import TYPE
 from statecore.events import Birth
 from statecore.keys import KeyRing
 from statecore.keys.ring import LOG_EPOCH
@@ -119,7 +120,7 @@ class Streams:
         stream.root = kept if kept and kept.version >= first else empty(first - 1)
         for version, _, stored in self.log.read(stream.id, first - 1, first):
             stream.birth = stream.sealer.open(version, stored).birth
-        stream.note_guarded()
+        stream.settle()
 
     def _start_erased(self, stream: Stream) -> None:
         """Begin at the event that says that the state was erased."""
@@ -127,19 +128,23 @@ class Streams:
             record = stream.sealer.open(version, stored)
             stream.root = fold(empty(version - 1), [record])
             stream.birth = None
-        stream.note_guarded()
+        stream.settle()
 
-    def advance(self, stream: Stream, root: Root, records: Iterable[Record]) -> None:
+    def advance(self, stream: Stream, root: Root, records: Sequence[Record]) -> None:
         """Make a root the stream's current one, unless it is there already or further."""
         if root.version <= stream.root.version:
             return
         if root.version // WARM_DISTANCE > stream.root.version // WARM_DISTANCE:
             self.aids.roots.keep(stream.id, root)
+        stream.root = root
+        says_more = False
         for record in records:
             stream.weight_since_snapshot += len(record.stored) + _REPLAY_WEIGHT
-            stream.birth = record.birth or stream.birth
-        stream.root = root
-        stream.note_guarded()
+            says_more = says_more or len(record.body) > TYPE
+        if says_more or stream.is_erased:
+            births = [record.birth for record in records if record.birth]
+            stream.birth = births[-1] if births else stream.birth
+            stream.settle()
 
     def birth_of(self, stream_id: bytes) -> Birth | None:
         """Return what the first event of a stream says of it; ``None`` where it was erased."""

@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, Protocol, TypeVar
-from weakref import WeakKeyDictionary
 
 from statecore.appends import Append
 from statecore.errors import StoreBusy
@@ -37,7 +36,7 @@ class Bell(Protocol):
 class Waiter(Protocol):
     """Waits in the caller's own way."""
 
-    async def write(self, append: Append, seconds: float) -> int:
+    def write(self, append: Append, seconds: float) -> Awaitable[int]:
         """Hand an append to the sequencer and return its version when it is durable.
 
         Raises:
@@ -109,15 +108,17 @@ class AsyncWaiter:
 
     def __init__(self, sequencer: Sequencer) -> None:
         self._sequencer = sequencer
-        self._desks: WeakKeyDictionary[asyncio.AbstractEventLoop, _Desk] = WeakKeyDictionary()
+        self._desks: dict[asyncio.AbstractEventLoop, _Desk] = {}
 
-    async def write(self, append: Append, seconds: float) -> int:
+    def write(self, append: Append, seconds: float) -> Awaitable[int]:
         loop = asyncio.get_running_loop()
-        desk = self._desks.get(loop)
-        if desk is None:
-            desk = self._desks[loop] = _Desk(loop, self._sequencer)
-        await desk.hand_in(append, seconds)
-        return append.outcome()
+        desk = self._desks.get(loop) or self._open_desk(loop)
+        return desk.hand_in(append, seconds)
+
+    def _open_desk(self, loop: asyncio.AbstractEventLoop) -> _Desk:
+        for closed in [other for other in self._desks if other.is_closed()]:
+            del self._desks[closed]
+        return self._desks.setdefault(loop, _Desk(loop, self._sequencer))
 
     async def away(self, work: Callable[..., _Result], *arguments: Any) -> _Result:
         return await asyncio.to_thread(work, *arguments)
@@ -148,19 +149,19 @@ class _Desk:
     def __init__(self, loop: asyncio.AbstractEventLoop, sequencer: Sequencer) -> None:
         self._loop = loop
         self._sequencer = sequencer
-        self._futures: dict[Append, tuple[asyncio.Future[None], float]] = {}
+        self._waiting: set[Append] = set()
         self._handed_in = 0
         self._answered: list[Append] = []
         self._lock = threading.Lock()  # over the answers
         self._inline = False  # whether the loop's own thread is writing
         self._watching = False
 
-    async def hand_in(self, append: Append, seconds: float) -> None:
-        """Hand in an append and wait for its answer."""
-        future = self._loop.create_future()
+    async def hand_in(self, append: Append, seconds: float) -> int:
+        """Hand in an append, and return its version when it is durable."""
+        append.future = self._loop.create_future()
+        append.until = time.monotonic() + seconds
         append.notify = self._answer
         self._sequencer.submit(append)
-        self._futures[append] = future, time.monotonic() + seconds
         if self._handed_in == 0:
             # Other tasks that are ready run first, and what they hand in shares the sync.
             self._loop.call_soon(self._write)
@@ -168,10 +169,12 @@ class _Desk:
         if not self._watching:
             self._watching = True
             self._loop.call_later(1.0, self._watch)
+        self._waiting.add(append)
         try:
-            await future
+            await append.future
         finally:
-            self._futures.pop(append, None)
+            self._waiting.discard(append)
+        return append.outcome()
 
     def _write(self) -> None:
         alone, self._handed_in = self._handed_in == 1, 0
@@ -196,16 +199,17 @@ class _Desk:
         with self._lock:
             answered, self._answered = self._answered, []
         for append in answered:
-            waiting = self._futures.get(append)
-            if waiting is not None and not waiting[0].done():
-                waiting[0].set_result(None)
+            if not append.future.done():  # else its task was cancelled
+                append.future.set_result(None)
 
     def _watch(self) -> None:
         """Give up appends whose time is over, as long as any are waiting."""
-        for append, (future, until) in list(self._futures.items()):
-            over = time.monotonic() > until and not future.done()
+        now = time.monotonic()
+        for append in list(self._waiting):
+            over = now > append.until and not append.future.done()
             if over and self._sequencer.withdraw(append):
-                future.set_exception(StoreBusy("not written in time: another process writes"))
-        self._watching = bool(self._futures)
+                busy = StoreBusy("not written in time: another process writes")
+                append.future.set_exception(busy)
+        self._watching = bool(self._waiting)
         if self._watching:
             self._loop.call_later(1.0, self._watch)

@@ -2,8 +2,8 @@
 
 A single event alone gains nothing from zstd. The dictionary is trained on synthetic agent state
 (benchmarks/train_dictionary.py), never on users' data, which it would hold verbatim and which
-would survive erasure in it. Frames are zstd's magicless ones (RFC 8878, section 3.1.1, without
-the magic number) behind the size of what they hold.
+would survive erasure in it. Frames are zstd's (RFC 8878) without the magic number, and always say
+how much they hold.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Final
 
 import zstandard
 
-from statecore.codec.numbers import read_number, write_number
 from statecore.values import EVENT_BYTES_MAX
 
 # On disk, as the method of a stored body. Never renumber.
@@ -29,37 +28,53 @@ _DICTIONARY_BYTES_MAX: Final = 64 * 1024  # what is larger repeats itself enough
 # A body is a little more than what it carries; a snapshot holds many events' worth.
 BODY_BYTES_MAX: Final = EVENT_BYTES_MAX + 64 * 1024
 SNAPSHOT_BYTES_MAX: Final = 1 << 31
+_FORMAT: Final = zstandard.FORMAT_ZSTD1_MAGICLESS
 
 
 def compress(body: bytes, level: int = LEVEL) -> tuple[int, bytes]:
     """Return the method used and the bytes: those given, where compressing gains nothing."""
     method = DICTIONARY_1 if len(body) <= _DICTIONARY_BYTES_MAX else PLAIN
-    frame = _coders.compressor(method, level).compress(body)
-    packed = write_number(len(body)) + frame
-    return (method, packed) if len(packed) < len(body) else (STORED, body)
+    coder = _coders.compressors.get((method, level)) or _coders.compressor(method, level)
+    frame = coder.compress(body)
+    return (method, frame) if len(frame) < len(body) else (STORED, body)
 
 
-def decompress(method: int, packed: bytes, limit: int = BODY_BYTES_MAX) -> bytes:
+def decompress(method: int, frame: bytes, limit: int = BODY_BYTES_MAX) -> bytes:
     """Return what was compressed.
 
     Raises:
         ValueError: not what ``compress`` made, or it claims to hold more than the limit.
     """
     if method == STORED:
-        return packed
-    size, at = packed[0], 1
-    if size >= 0x80:
-        size, at = read_number(packed, 0)
+        return frame
+    size = content_size(frame)
     if size > limit:
         raise ValueError(f"claims {size:,} bytes; the limit is {limit:,}")
     decoder = _coders.decompressors.get(method) or _coders.decompressor(method)
     try:
-        body = decoder.decompress(packed[at:], max_output_size=size, allow_extra_data=False)
+        return decoder.decompress(frame, max_output_size=limit, allow_extra_data=False)
     except zstandard.ZstdError as error:
-        raise ValueError("not a zstd frame of the size it claims") from error
-    if len(body) != size:
-        raise ValueError("not a zstd frame of the size it claims")
-    return body
+        raise ValueError("not one zstd frame of the size it claims") from error
+
+
+def content_size(frame: bytes) -> int:
+    """Return how many bytes a frame claims to hold (RFC 8878, section 3.1.1.1).
+
+    Raises:
+        ValueError: it does not say.
+    """
+    descriptor = frame[0]
+    if descriptor & 0xE3 == 0x20:  # one segment, no dictionary id, one byte of size
+        return frame[1]
+    if descriptor & 0xE3 == 0x60:  # the same with two bytes
+        return 256 + frame[1] + (frame[2] << 8)
+    try:
+        parameters = zstandard.get_frame_parameters(frame, format=_FORMAT)
+    except zstandard.ZstdError as error:
+        raise ValueError("not a zstd frame") from error
+    if parameters.content_size in (zstandard.CONTENTSIZE_UNKNOWN, zstandard.CONTENTSIZE_ERROR):
+        raise ValueError("a frame that does not say how much it holds")
+    return parameters.content_size
 
 
 @cache
@@ -75,31 +90,26 @@ class _Coders(threading.local):
     """zstd contexts, which threads can't share."""
 
     def __init__(self) -> None:
-        self._compressors: dict[tuple[int, int], zstandard.ZstdCompressor] = {}
+        self.compressors: dict[tuple[int, int], zstandard.ZstdCompressor] = {}
         self.decompressors: dict[int, zstandard.ZstdDecompressor] = {}
 
     def compressor(self, method: int, level: int) -> zstandard.ZstdCompressor:
-        found = self._compressors.get((method, level))
-        if found is None:
-            parameters = zstandard.ZstdCompressionParameters.from_level(
-                level,
-                format=zstandard.FORMAT_ZSTD1_MAGICLESS,
-                write_content_size=False,  # ours stands in front, and is checked first
-                write_checksum=False,  # the seal is stronger
-                write_dict_id=False,  # the method names it
-            )
-            found = zstandard.ZstdCompressor(
-                dict_data=_dictionary(method), compression_params=parameters
-            )
-            self._compressors[method, level] = found
-        return found
+        parameters = zstandard.ZstdCompressionParameters.from_level(
+            level,
+            format=_FORMAT,
+            write_content_size=True,  # checked before anything is unpacked
+            write_checksum=False,  # the seal is stronger
+            write_dict_id=False,  # the method names it
+        )
+        made = zstandard.ZstdCompressor(
+            dict_data=_dictionary(method), compression_params=parameters
+        )
+        return self.compressors.setdefault((method, level), made)
 
     def decompressor(self, method: int) -> zstandard.ZstdDecompressor:
         if method not in (PLAIN, DICTIONARY_1):
             raise ValueError(f"unknown compression method {method}")
-        made = zstandard.ZstdDecompressor(
-            dict_data=_dictionary(method), format=zstandard.FORMAT_ZSTD1_MAGICLESS
-        )
+        made = zstandard.ZstdDecompressor(dict_data=_dictionary(method), format=_FORMAT)
         return self.decompressors.setdefault(method, made)
 
 

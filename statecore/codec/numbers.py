@@ -5,6 +5,10 @@ from __future__ import annotations
 
 def write_number(number: int) -> bytes:
     """Return the bytes of a number."""
+    if number < 0x80:
+        return bytes((number,))
+    if number < 0x4000:
+        return bytes((number & 0x7F | 0x80, number >> 7))
     out = bytearray()
     while number >= 0x80:
         out.append(number & 0x7F | 0x80)

@@ -1,11 +1,12 @@
 """The body of a stored event: what is sealed, as msgpack, and the upcasters of older bodies.
 
-The body is a list: operations, actor, reason, type, and a map of extras by one-letter names. Of
-the end of the list only as much is there as says something (docs/format.md).
+The body is a tuple: operations, actor, reason, type, and a map of extras by one-letter names. Of
+its end only as much is there as says something (docs/format.md).
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -18,13 +19,19 @@ from statecore.values import unpack
 
 FORMAT: Final = 1  # On disk. Never renumber.
 
-Body: TypeAlias = list[Any]
+Body: TypeAlias = tuple[Any, ...]
 Upcaster: TypeAlias = Callable[[Body], Body]
 
 # From the body of format n to that of n + 1, one step at a time. Never remove one: the frozen
 # vectors under tests/vectors hold a store to every format there ever was.
 UPCASTERS: Final[Mapping[int, Upcaster]] = {}
 
+# The entries of a body. On disk. Never renumber.
+OPERATIONS: Final = 0
+ACTOR: Final = 1
+REASON: Final = 2
+TYPE: Final = 3
+EXTRAS: Final = 4
 _ENTRIES: Final = 5
 
 # The names of extras. On disk. Never rename.
@@ -56,28 +63,28 @@ class Record:
 
     @property
     def operations(self) -> Wire:
-        """The flat list of operations."""
-        return self.body[0]  # type: ignore[no-any-return]
+        """The flat tuple of operations."""
+        return self.body[OPERATIONS]  # type: ignore[no-any-return]
 
     @property
     def actor(self) -> str | None:
         """Who did it."""
-        return self._entry(1)  # type: ignore[no-any-return]
+        return self._entry(ACTOR)  # type: ignore[no-any-return]
 
     @property
     def reason(self) -> str | None:
         """Why."""
-        return self._entry(2)  # type: ignore[no-any-return]
+        return self._entry(REASON)  # type: ignore[no-any-return]
 
     @property
     def type(self) -> int:
         """The number of the event's type."""
-        return self._entry(3) or EventType.CHANGED
+        return self._entry(TYPE) or EventType.CHANGED
 
     @property
     def extras(self) -> Mapping[str, Any]:
         """What there is more to say, by one-letter names."""
-        return self._entry(4) or _NOTHING
+        return self._entry(EXTRAS) or _NOTHING
 
     def _entry(self, at: int) -> Any:
         return self.body[at] if at < len(self.body) else None
@@ -124,7 +131,7 @@ _NOTHING: Final[Mapping[str, Any]] = {}
 
 def read_time(stored: bytes) -> int:
     """Return the time in the header of a stored event, in microseconds since 1970, UTC."""
-    at = read_number(stored, 2)[1]
+    at = read_number(stored, 1)[1]
     return int.from_bytes(stored[at : at + 7], "big")
 
 
@@ -136,15 +143,28 @@ def make_body(
     extras: Mapping[str, Any] | None = None,
 ) -> Body:
     """Return a body, without what says nothing at its end."""
-    body: Body = [operations, actor, reason, type if type != EventType.CHANGED else None, extras]
-    while len(body) > 1 and not body[-1]:
-        body.pop()
-    return body
+    if extras:
+        return (operations, actor, reason, None if type == EventType.CHANGED else type, extras)
+    if type != EventType.CHANGED:
+        return (operations, actor, reason, type)
+    if reason is not None:
+        return (operations, actor, reason)
+    return (operations,) if actor is None else (operations, actor)
 
 
 def pack_body(body: Body) -> bytes:
     """Pack a body."""
-    return msgpack.packb(body)  # type: ignore[no-any-return]
+    return _packers.packer.pack(body)  # type: ignore[no-any-return]
+
+
+class _Packers(threading.local):
+    """One packer a thread: making one allocates a buffer that costs more than most packing."""
+
+    def __init__(self) -> None:
+        self.packer = msgpack.Packer()
+
+
+_packers = _Packers()
 
 
 def unpack_body(packed: bytes, number: int = FORMAT) -> Body:
@@ -154,12 +174,12 @@ def unpack_body(packed: bytes, number: int = FORMAT) -> Body:
         ValueError: the bytes are no body.
     """
     try:
-        body = msgpack.unpackb(packed)
+        body = msgpack.unpackb(packed, use_list=False)
     except (msgpack.UnpackException, OverflowError) as error:
         raise ValueError(f"not a packed body: {type(error).__name__}") from error
     if number != FORMAT:
         body = upcast(body, number, UPCASTERS, FORMAT)
-    if type(body) is not list or not 0 < len(body) <= _ENTRIES or len(body[0]) % STRIDE:
+    if type(body) is not tuple or not 0 < len(body) <= _ENTRIES or len(body[0]) % STRIDE:
         raise ValueError("not a body")
     return body
 

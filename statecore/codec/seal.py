@@ -2,8 +2,10 @@
 
 A stored event is a short header in the clear and a sealed body (docs/format.md):
 
-    format 1 · flags 1 · epoch n · time 7 · writer n or prefix 12 · sequence n · random 6
-    · [commitment 32] · body
+    first 1 · epoch n · time 7 · writer n or prefix 12 · sequence n · random 6 · [commitment 32]
+    · body
+
+The first byte is the format (four bits), the compression method (two), and two flags.
 
 The seal binds the body to the log, the stream, the version and the whole header, so that nothing
 can be moved, swapped, or replayed elsewhere. The nonce is the writer's 12 random bytes, drawn when
@@ -35,7 +37,7 @@ from statecore.errors import DamagedRecord, Erased, NewerFormat
 from statecore.keys import DataKey
 from statecore.xaes import PREFIX_BYTES, InvalidTag
 
-# Flags. On disk. Never renumber. The high four bits are the compression method.
+# The first byte: format << 4 | method << 2 | flags. On disk. Never renumber.
 _PREFIX_INLINE: Final = 0x01
 _COMMITMENT: Final = 0x02
 
@@ -104,7 +106,7 @@ class Sealer:
         """
         try:
             body = self._open(self._event_place, version, stored, BODY_BYTES_MAX)
-            return Record(version, stored, self, unpack_body(body, stored[0]))
+            return Record(version, stored, self, unpack_body(body, stored[0] >> 4))
         except (InvalidTag, ValueError, LookupError, TypeError) as error:
             raise _explain(version, stored, error) from error
 
@@ -131,14 +133,14 @@ class Sealer:
 
     def _open(self, place: bytes, version: int, stored: bytes, limit: int) -> bytes:
         """Return the body. Every replayed event passes here, so the common case is spelled out."""
-        if stored[0] > FORMAT:
+        first, epoch, number = stored[0], stored[1], stored[9]
+        if first >> 4 > FORMAT:
             raise NewerFormat(
-                f"version {version} has format {stored[0]}, this statecore reads up to {FORMAT}: "
+                f"version {version} has format {first >> 4}, this statecore reads up to {FORMAT}: "
                 "upgrade it"
             )
-        flags, epoch, number = stored[1], stored[2], stored[10]
-        cipher = self._ciphers.get((epoch, number)) if not flags & _PREFIX_INLINE else None
-        at = start = 11
+        cipher = self._ciphers.get((epoch, number)) if not first & _PREFIX_INLINE else None
+        at = start = 10
         if cipher is None or epoch >= 0x80 or number >= 0x80:
             cipher, start = self._find_cipher(version, stored)
             at = start
@@ -146,23 +148,23 @@ class Sealer:
             at += 1
         at += 1 + _RANDOM_BYTES
         nonce = stored[start:at].rjust(_NONCE_BYTES, b"\0")
-        if flags & _COMMITMENT:
+        if first & _COMMITMENT:
             at = self._check_commitment(version, stored, at)
         bound = b"".join((place, version.to_bytes(8, "big"), stored[:at]))
-        return decompress(flags >> 4, cipher.decrypt(nonce, stored[at:], bound), limit)
+        return decompress(first >> 2 & 3, cipher.decrypt(nonce, stored[at:], bound), limit)
 
     def _find_cipher(self, version: int, stored: bytes) -> tuple[AESGCM, int]:
         """Return the cipher of a stored event, and where its sequence begins."""
         epoch = read_epoch(stored)
         prefix, at = self._read_prefix(stored)
         cipher = self._key(epoch, version).cipher(prefix)
-        if not stored[1] & _PREFIX_INLINE and epoch < 0x80 and stored[10] < 0x80:
-            self._ciphers[epoch, stored[10]] = cipher
+        if not stored[0] & _PREFIX_INLINE and epoch < 0x80 and stored[9] < 0x80:
+            self._ciphers[epoch, stored[9]] = cipher
         return cipher, at
 
     def _read_prefix(self, stored: bytes) -> tuple[bytes, int]:
-        at = read_number(stored, 2)[1] + _TIME_BYTES
-        if stored[1] & _PREFIX_INLINE:
+        at = read_number(stored, 1)[1] + _TIME_BYTES
+        if stored[0] & _PREFIX_INLINE:
             return stored[at : at + PREFIX_BYTES], at + PREFIX_BYTES
         number, at = read_number(stored, at)
         prefix = self._prefix_of(number)
@@ -191,15 +193,15 @@ def _write_header(
     method: int, epoch: int, time: int, writer: Writer, sequence: int, commitment: bytes
 ) -> tuple[bytes, bytes]:
     """Return the header and the nonce."""
-    flags = method << 4
+    first = FORMAT << 4 | method << 2
     if len(writer.mark) == PREFIX_BYTES:
-        flags |= _PREFIX_INLINE
+        first |= _PREFIX_INLINE
     if commitment:
-        flags |= _COMMITMENT
+        first |= _COMMITMENT
     unique = write_number(sequence) + os.urandom(_RANDOM_BYTES)
     header = b"".join(
         (
-            bytes((FORMAT, flags)),
+            bytes((first,)),
             write_number(epoch),
             time.to_bytes(_TIME_BYTES, "big"),
             writer.mark,
@@ -212,7 +214,7 @@ def _write_header(
 
 def read_epoch(stored: bytes) -> int:
     """Return the number of the data key in the header of a stored event."""
-    return read_number(stored, 2)[0]
+    return read_number(stored, 1)[0]
 
 
 def _explain(version: int, stored: bytes, error: Exception) -> DamagedRecord:

@@ -1,9 +1,11 @@
-"""Operations as plain lists that msgpack can pack, and back.
+"""Operations as plain tuples that msgpack can pack, and back.
 
-An event's operations are one flat list of four entries each: key, code, distance, argument. The
+An event's operations are one flat tuple of four entries each: key, code, distance, argument. The
 distance leads back to the version that last touched the key (0: none did). The argument of an
 operation that builds on the old value may be followed by the whole new value, where that is
 small: then reading needs no older event.
+
+Tuples, since the garbage collector looks only once at a tuple of plain values.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ PATCH: Final = 5
 STEPS: Final = 6
 
 STRIDE: Final = 4
-Wire: TypeAlias = list[Any]
+Wire: TypeAlias = tuple[Any, ...]
 
 _LENGTH: Final = {EXTEND: 2, SPLICE: 4, ADD: 1, PATCH: 2, STEPS: 1}
 
@@ -48,25 +50,25 @@ def write_operation(operation: Operation) -> tuple[int, Any]:
         case Remove():
             return REMOVED, None
         case Extend(count, items):
-            return EXTEND, [count, items]
+            return EXTEND, (count, items)
         case Splice(at, delete, count, items):
-            return SPLICE, [at, delete, count, items]
+            return SPLICE, (at, delete, count, items)
         case Add(amounts):
-            return ADD, [pack(list(amounts))]
+            return ADD, (pack(list(amounts)),)
         case Patch(change):
-            return PATCH, [change.cleared, write_operations(change)]
+            return PATCH, (change.cleared, write_operations(change))
         case Steps(operations):
-            return STEPS, [[list(write_operation(step)) for step in operations]]
+            return STEPS, (tuple(map(write_operation, operations)),)
     raise TypeError(f"not an operation: {type(operation).__name__}")
 
 
 def write_operations(change: Change) -> Wire:
-    """Return the flat list of a change's operations, with distances of 0."""
-    wire: Wire = []
+    """Return the flat tuple of a change's operations, with distances of 0."""
+    wire: list[Any] = []
     for key, operation in change.operations.items():
         code, argument = write_operation(operation)
         wire += (key, code, 0, argument)
-    return wire
+    return tuple(wire)
 
 
 def read_operation(code: int, argument: Any) -> Operation:
@@ -82,7 +84,7 @@ def read_operation(code: int, argument: Any) -> Operation:
 
 
 def read_change(wire: Wire, *, cleared: bool) -> Change:
-    """Return the change of a flat list of operations."""
+    """Return the change of a flat tuple of operations."""
     return Change({key: read_operation(code, arg) for key, code, _, arg in rows(wire)}, cleared)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeAlias
 
 from statecore.errors import StoreBusy
@@ -32,19 +32,16 @@ class MemoryLog:
     def hold(self) -> AbstractContextManager[None]:
         return nullcontext()  # there are no other processes
 
-    @contextmanager
-    def turn(self, *, wait: bool = True) -> Iterator[MemoryTurn]:
-        if not self._turn.acquire(blocking=wait):
-            raise StoreBusy("another thread has the turn")
-        try:
-            yield MemoryTurn(self)
-        finally:
-            self._turn.release()
+    def turn(self, *, wait: bool = True) -> MemoryTurn:
+        return MemoryTurn(self, self._turn, wait=wait)
+
+    def notify_all(self) -> None:
+        """Call all listeners."""
         for notify in list(self._listeners):
             notify()
 
-    def append(self, event: Append) -> int:
-        """Put an event at the end of its stream and of the log; return its position."""
+    def append(self, event: Append) -> None:
+        """Put an event at the end of its stream and of the log."""
         stream, version, stored, tags, id_tag = event
         position = len(self._log) + 1
         rows = self._streams.setdefault(stream, [])
@@ -55,7 +52,6 @@ class MemoryLog:
         if id_tag is not None:
             self._ids[stream, id_tag] = version
         self._log.append((position, stream, version, stored))
-        return position
 
     def keep_snapshot(self, stream: bytes, version: int, stored: bytes) -> None:
         """Keep a snapshot, unless there is one of this version."""
@@ -135,8 +131,10 @@ class MemoryLog:
 class MemoryTurn:
     """What a turn appends, put in place all at once when it commits."""
 
-    def __init__(self, log: MemoryLog) -> None:
+    def __init__(self, log: MemoryLog, lock: threading.Lock, *, wait: bool) -> None:
         self._log = log
+        self._lock = lock
+        self._wait = wait
         self._events: list[Append] = []
         self._snapshots: list[tuple[bytes, int, bytes]] = []
         self._dropped: list[bytes] = []
@@ -160,9 +158,20 @@ class MemoryTurn:
     def drop_snapshots(self, stream: bytes) -> None:
         self._dropped.append(stream)
 
-    def commit(self) -> dict[bytes, int]:
+    def __enter__(self) -> MemoryTurn:
+        if not self._lock.acquire(blocking=self._wait):
+            raise StoreBusy("another thread has the turn")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+        self._log.notify_all()
+
+    def commit(self) -> set[bytes]:
         for stream in self._dropped:
             self._log.drop_snapshots(stream)
         for snapshot in self._snapshots:
             self._log.keep_snapshot(*snapshot)
-        return {event[0]: self._log.append(event) for event in self._events}
+        for event in self._events:
+            self._log.append(event)
+        return {event[0] for event in self._events}

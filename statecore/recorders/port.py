@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol, Self, TypeAlias
 
 Row: TypeAlias = tuple[int, int, bytes]
 """A stored event of one stream: version, position in the log, stored bytes."""
@@ -58,11 +58,17 @@ class Turn(Protocol):
     def drop_snapshots(self, stream: bytes) -> None:
         """Drop a stream's snapshots."""
 
-    def commit(self) -> dict[bytes, int]:
-        """Make it all durable; return the last position of each stream appended to.
+    def commit(self) -> set[bytes]:
+        """Make it all durable; return the streams appended to.
 
         A stream that another writer was faster in is left out: nothing of it was written.
         """
+
+    def __enter__(self) -> Self:
+        """Begin."""
+
+    def __exit__(self, *exception: object) -> None:
+        """End; what was not committed is not written."""
 
 
 class KeptHistory(Protocol):
@@ -94,11 +100,11 @@ class LogStore(Protocol):
     def hold(self) -> AbstractContextManager[None]:
         """Keep other processes from taking turns, over several of one's own."""
 
-    def turn(self, *, wait: bool = True) -> AbstractContextManager[Turn]:
-        """Begin the only writer's turn; leaving it without ``commit`` writes nothing.
+    def turn(self, *, wait: bool = True) -> Turn:
+        """Return the only writer's next turn, to be entered.
 
-        Raises:
-            StoreBusy: another process has the turn, and ``wait`` is false.
+        Raises, on entering:
+            StoreBusy: somebody else has the turn, and ``wait`` is false.
         """
 
     def freshness(self) -> int:

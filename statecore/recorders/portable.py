@@ -66,15 +66,8 @@ class PortableLog:
     def hold(self) -> AbstractContextManager[None]:
         return nullcontext()  # no persistence module lets one do that
 
-    @contextmanager
-    def turn(self, *, wait: bool = True) -> Iterator[PortableTurn]:
-        if not self._turn.acquire(blocking=wait):
-            raise StoreBusy("another thread has the turn")
-        try:
-            yield PortableTurn(self._recorder)
-        finally:
-            self._turn.release()
-        self._watch.notify_all()
+    def turn(self, *, wait: bool = True) -> PortableTurn:
+        return PortableTurn(self._recorder, self._watch, self._turn, wait=wait)
 
     def freshness(self) -> int:
         return -1  # who else writes can't be seen from here
@@ -147,8 +140,13 @@ class PortableLog:
 class PortableTurn:
     """A turn: the streams of one are inserted one after the other, each all or none."""
 
-    def __init__(self, recorder: ApplicationRecorder) -> None:
+    def __init__(
+        self, recorder: ApplicationRecorder, watch: Watch, lock: threading.Lock, *, wait: bool
+    ) -> None:
         self._recorder = recorder
+        self._watch = watch
+        self._lock = lock
+        self._wait = wait
         self._events: dict[bytes, list[StoredEvent]] = {}
 
     def append(
@@ -171,18 +169,27 @@ class PortableTurn:
     def drop_snapshots(self, stream: bytes) -> None:
         """There are none."""
 
-    def commit(self) -> dict[bytes, int]:
-        positions = {}
+    def __enter__(self) -> PortableTurn:
+        if not self._lock.acquire(blocking=self._wait):
+            raise StoreBusy("another thread has the turn")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+        self._watch.notify_all()
+
+    def commit(self) -> set[bytes]:
+        written = set()
         for stream, events in self._events.items():
             try:
                 with _translated():
-                    ids = self._recorder.insert_events(events)
+                    self._recorder.insert_events(events)
             except StoreFailure as error:
                 if isinstance(error.__cause__, IntegrityError):
                     continue  # another writer was faster in this stream
                 raise
-            positions[stream] = ids[-1] if ids else 0
-        return positions
+            written.add(stream)
+        return written
 
 
 def _text(stream: bytes) -> str:

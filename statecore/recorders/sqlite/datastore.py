@@ -32,6 +32,7 @@ from statecore.recorders.watch import Watch
 
 _SYNCHRONOUS: Final = {"full": "FULL", "relaxed": "NORMAL"}
 _POLL_SECONDS: Final = 0.01
+_CHECKPOINT_PAGES: Final = 4_000  # 16 MiB; many small streams rewrite the same pages until then
 
 _open_stores: weakref.WeakSet[Datastore]
 _left_open: list[Datastore] = []
@@ -117,6 +118,7 @@ class Datastore:
         if mode != "wal":
             raise StoreUnsupported(f"{self.path}: SQLite keeps no write-ahead log here, but {mode}")
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+        connection.wal_autocheckpoint(_CHECKPOINT_PAGES)
 
     def _read_log_id(self, connection: apsw.Connection) -> bytes:
         rows = connection.execute("SELECT format, id FROM log").fetchall()
@@ -147,12 +149,11 @@ class Datastore:
         connection.execute("PRAGMA query_only = ON")
         return connection
 
-    @contextmanager
-    def hold(self, *, wait: bool = True) -> Iterator[None]:
-        """Hold the ticket, over several turns; other threads and processes queue behind it.
+    def acquire(self, *, wait: bool = True) -> None:
+        """Take the ticket, for one or more turns; others queue behind it until ``release``.
 
         Raises:
-            StoreBusy: somebody else holds it, and ``wait`` is false.
+            StoreBusy: somebody else has it, and ``wait`` is false.
         """
         if not self._turn.acquire(blocking=wait):
             raise StoreBusy(f"another thread writes {self.path}")
@@ -162,32 +163,56 @@ class Datastore:
             if self._held == 0 and not self.ticket.acquire(wait=wait):
                 raise StoreBusy(f"another process writes {self.path}")
             self._held += 1
-            try:
-                yield
-            finally:
-                self._held -= 1
-                if self._held == 0:
-                    self.ticket.release()
-        finally:
+        except BaseException:
             self._turn.release()
+            raise
+
+    def release(self) -> None:
+        """Give the ticket back."""
+        self._held -= 1
+        if self._held == 0:
+            self.ticket.release()
+        self._turn.release()
 
     @contextmanager
-    def turn(self, *, wait: bool = True) -> Iterator[apsw.Connection]:
-        """Be the only writer, in one transaction; leaving without ``commit`` writes nothing."""
-        with self.hold(wait=wait), self._transaction() as writer:
-            yield writer
+    def hold(self) -> Iterator[None]:
+        """Hold the ticket over several turns."""
+        self.acquire()
+        try:
+            yield
+        finally:
+            self.release()
 
-    @contextmanager
-    def _transaction(self) -> Iterator[apsw.Connection]:
+    def begin(self, *, wait: bool = True) -> apsw.Connection:
+        """Begin a turn: one transaction of the only writer, until ``end``."""
+        self.acquire(wait=wait)
         try:
             self._writer.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._writer
-            finally:
-                if self._writer.in_transaction:
-                    self._writer.execute("ROLLBACK")
+        except BaseException as error:
+            self.release()
+            if isinstance(error, apsw.Error):
+                raise explain(error, self.path) from error
+            raise
+        return self._writer
+
+    def end(self) -> None:
+        """End a turn; what was not committed is not written."""
+        try:
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+        finally:
+            self.release()
+
+    @contextmanager
+    def turn(self) -> Iterator[apsw.Connection]:
+        """Be the only writer, in one transaction; leaving without ``commit`` writes nothing."""
+        writer = self.begin()
+        try:
+            yield writer
         except apsw.Error as error:
             raise explain(error, self.path) from error
+        finally:
+            self.end()
 
     def freshness(self) -> int:
         """Return a number that others' commits change, and one's own do not; -1 when in doubt."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Final, cast
 
 import apsw
 
+from statecore.database import explain
 from statecore.recorders.port import EVERYTHING, LogRow, Row, last_of
 from statecore.recorders.sqlite.datastore import Datastore
 from statecore.recorders.sqlite.schema import TOPIC_ID
-from statecore.recorders.sqlite.touches import Postings, first_posting, versions
+from statecore.recorders.sqlite.touches import Postings, add_posting, read_postings, versions
 
 _READ: Final = (
     "SELECT version, position, state FROM events WHERE stream = ? AND version > ? AND version <= ?"
@@ -38,6 +39,7 @@ _SNAPSHOT: Final = (
     "SELECT version, state FROM snapshots WHERE stream = ? AND version <= ?"
     " ORDER BY version DESC LIMIT 1"
 )
+_NEW_EVENT: Final = "INSERT INTO events(stream, version, topic, state) VALUES (?, ?, ?, ?)"
 _STREAM_ID: Final = "SELECT id FROM streams WHERE name = ?"
 _NEW_STREAM: Final = "INSERT INTO streams(name) VALUES (?) RETURNING id"
 _KEY_ID: Final = "SELECT id FROM key_tags WHERE stream = ? AND tag = ?"
@@ -62,21 +64,17 @@ class SqliteLog:
     def hold(self) -> AbstractContextManager[None]:
         return self._datastore.hold()
 
-    @contextmanager
-    def turn(self, *, wait: bool = True) -> Iterator[SqliteTurn]:
-        with self._datastore.turn(wait=wait) as writer:
-            if self.freshness() != self._postings_freshness or len(self.postings) > _CACHED_MAX:
-                self.postings.clear()
-            if len(self.key_ids) > _CACHED_MAX:
-                self.key_ids.clear()
-            self._postings_freshness = self.freshness()
-            turn = SqliteTurn(self, self._datastore, writer)
-            try:
-                yield turn
-            finally:
-                if not turn.committed:  # the number will be somebody else's
-                    self.prefixes.pop(turn.registered, None)
-        self._datastore.watch.notify_all()
+    def turn(self, *, wait: bool = True) -> SqliteTurn:
+        return SqliteTurn(self, self._datastore, wait=wait)
+
+    def prepare_turn(self) -> None:
+        """Forget what somebody else may have changed, and what there is too much of."""
+        freshness = self.freshness()
+        if freshness != self._postings_freshness or len(self.postings) > _CACHED_MAX:
+            self.postings.clear()
+        if len(self.key_ids) > _CACHED_MAX:
+            self.key_ids.clear()
+        self._postings_freshness = freshness
 
     def freshness(self) -> int:
         return self._datastore.freshness()
@@ -176,19 +174,35 @@ class SqliteLog:
 class SqliteTurn:
     """One transaction. Rows are collected, and written table by table when it commits."""
 
-    def __init__(self, log: SqliteLog, datastore: Datastore, writer: apsw.Connection) -> None:
+    _writer: apsw.Connection
+
+    def __init__(self, log: SqliteLog, datastore: Datastore, *, wait: bool) -> None:
         self._log = log
         self._datastore = datastore
-        self._writer = writer
+        self._wait = wait
         self._events: list[tuple[int, int, int, bytes]] = []
         self._ids: list[tuple[int, bytes, int]] = []
+        self._written: set[bytes] = set()
         self._stream_ids: dict[bytes, int] = {}
         self._key_ids: dict[tuple[int, bytes], int] = {}
         self._postings: dict[int, Postings] = {}
         self._full: list[tuple[int, Postings]] = []
-        self.registered = 0  # the number of a writer
-        self.committed = False
-        self._last: dict[bytes, int] = {}  # index in _events of each stream's last event
+        self._registered = 0  # the number of a writer
+        self._committed = False
+
+    def __enter__(self) -> SqliteTurn:
+        self._writer = self._datastore.begin(wait=self._wait)
+        self._log.prepare_turn()
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        self._datastore.end()
+        if self._committed:
+            self._datastore.watch.notify_all()
+        elif self._registered:
+            del self._log.prefixes[self._registered]  # the number will be somebody else's
+        if isinstance(error, apsw.Error):
+            raise explain(error, self._datastore.path) from error
 
     def append(
         self,
@@ -199,7 +213,7 @@ class SqliteTurn:
         id_tag: bytes | None,
     ) -> None:
         number = self._stream(stream)
-        self._last[stream] = len(self._events)
+        self._written.add(stream)
         self._events.append((number, version, TOPIC_ID, stored))
         for tag in tags:
             self._touch(self._key(number, tag), version)
@@ -208,9 +222,9 @@ class SqliteTurn:
 
     def register_writer(self, prefix: bytes) -> int:
         sql = "INSERT INTO writers(prefix) VALUES (?) RETURNING id"
-        self.registered = cast("int", self._writer.execute(sql, (prefix,)).get)
-        self._log.prefixes[self.registered] = prefix
-        return self.registered
+        self._registered = cast("int", self._writer.execute(sql, (prefix,)).get)
+        self._log.prefixes[self._registered] = prefix
+        return self._registered
 
     def keep_snapshot(self, stream: bytes, version: int, stored: bytes) -> None:
         row = (self._stream(stream), version, TOPIC_ID, stored)
@@ -220,30 +234,26 @@ class SqliteTurn:
     def drop_snapshots(self, stream: bytes) -> None:
         self._writer.execute("DELETE FROM snapshots WHERE stream = ?", (self._stream(stream),))
 
-    def commit(self) -> dict[bytes, int]:
+    def commit(self) -> set[bytes]:
         try:
-            positions = self._write()
+            self._write()
         except apsw.ConstraintError:
-            return {}  # somebody wrote unseen: another version is at the end of a stream
+            return set()  # somebody wrote unseen: another version is at the end of a stream
         self._datastore.commit()
-        self.committed = True
+        self._committed = True
         self._log.stream_ids |= self._stream_ids
         self._log.key_ids |= self._key_ids
         self._log.postings |= self._postings
-        return positions
+        return self._written
 
-    def _write(self) -> dict[bytes, int]:
-        writer = self._writer
-        before = writer.execute("SELECT max(position) FROM events").get or 0
-        writer.executemany(
-            "INSERT INTO events(stream, version, topic, state) VALUES (?, ?, ?, ?)", self._events
-        )
-        rows = [*self._full, *self._postings.items()]
-        writer.executemany(
-            _KEEP_POSTINGS, [(key, row.first, row.count, row.distances) for key, row in rows]
-        )
-        writer.executemany("INSERT INTO ids VALUES (?, ?, ?)", self._ids)
-        return {stream: before + 1 + at for stream, at in self._last.items()}
+    def _write(self) -> None:
+        self._writer.executemany(_NEW_EVENT, self._events)
+        if self._postings:
+            rows = [*self._full, *self._postings.items()]
+            kept = [(key, row[0], row[2], row[3]) for key, row in rows]
+            self._writer.executemany(_KEEP_POSTINGS, kept)
+        if self._ids:
+            self._writer.executemany("INSERT INTO ids VALUES (?, ?, ?)", self._ids)
 
     def _stream(self, stream: bytes) -> int:
         number = self._log.stream_ids.get(stream) or self._stream_ids.get(stream)
@@ -264,11 +274,10 @@ class SqliteTurn:
 
     def _touch(self, key: int, version: int) -> None:
         known = self._postings.get(key) or self._log.postings.get(key) or self._load(key)
-        after = known.followed_by(version) if known else first_posting(version)
-        if known and after.first != known.first and key in self._postings:
-            self._full.append((key, known))
-        self._postings[key] = after
+        postings = self._postings[key] = add_posting(known, version)
+        if known is not None and postings[0] != known[0]:
+            self._full.append((key, known))  # perhaps written before; once more does no harm
 
     def _load(self, key: int) -> Postings | None:
         rows: list[Any] = self._writer.execute(_POSTINGS, (key, EVERYTHING)).fetchall()
-        return Postings.read(*rows[0]) if rows else None
+        return read_postings(*rows[0]) if rows else None

@@ -6,9 +6,8 @@ msgpack: a key touched often costs a byte or two an event, where a row of its ow
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import accumulate
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgpack
 
@@ -17,33 +16,25 @@ from statecore.packed import join_list
 _VERSIONS_MAX: Final = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Postings:
-    """One row: the versions from ``first`` to ``last`` that touched a key."""
-
-    first: int
-    last: int
-    count: int
-    distances: bytes
-
-    @classmethod
-    def read(cls, first: int, count: int, distances: bytes) -> Postings:
-        """Return the postings of a stored row."""
-        return cls(first, versions(first, count, distances)[-1], count, distances)
-
-    def followed_by(self, version: int) -> Postings:
-        """Return the postings with one more version; new ones where these are full."""
-        if version == self.last:
-            return self
-        if self.count >= _VERSIONS_MAX:
-            return first_posting(version)
-        distances = self.distances + msgpack.packb(version - self.last)
-        return Postings(self.first, version, self.count + 1, distances)
+Postings: TypeAlias = tuple[int, int, int, bytes]
+"""One row: first version, last version, how many in all, and the distances between them."""
 
 
-def first_posting(version: int) -> Postings:
-    """Return postings of one version."""
-    return Postings(version, version, 1, b"")
+def read_postings(first: int, count: int, distances: bytes) -> Postings:
+    """Return the postings of a stored row."""
+    return first, versions(first, count, distances)[-1], count, distances
+
+
+def add_posting(postings: Postings | None, version: int) -> Postings:
+    """Return the postings with one more version; new ones where there are none, or full ones."""
+    if postings is None or postings[2] >= _VERSIONS_MAX:
+        return version, version, 1, b""
+    first, last, count, distances = postings
+    distance = version - last
+    if distance == 0:
+        return postings
+    packed = bytes((distance,)) if distance < 0x80 else msgpack.packb(distance)
+    return first, version, count + 1, distances + packed
 
 
 def versions(first: int, count: int, distances: bytes) -> list[int]:
