@@ -47,7 +47,7 @@ class Scribe:
             StoreFailure: nothing of the batch was written, or whether it was is not known.
         """
         with self._log.turn(wait=wait) as turn:
-            self._look_around()
+            self._look_around(turn.freshness)
             writer = self._writer or self._new_writer(turn)
             page = _Page(self._streams, turn, writer, self._freshness)
             time = self._next_time()
@@ -67,7 +67,7 @@ class Scribe:
         never a missing one without its event.
         """
         with self._log.turn() as turn:
-            self._look_around()
+            self._look_around(turn.freshness)
             writer = self._writer or self._new_writer(turn)
             for version, _, stored in self._log.read(stream_id, 0, EVERYTHING, 1, back=True):
                 if read_epoch(stored) != LOG_EPOCH:
@@ -82,9 +82,8 @@ class Scribe:
         self._ring.destroy(stream_id)
         self._streams.forget(stream_id)
 
-    def _look_around(self) -> None:
+    def _look_around(self, freshness: int) -> None:
         """Notice whether others wrote, and never record an earlier time than they did."""
-        freshness = self._log.freshness()
         if freshness == self._freshness and freshness >= 0:
             self.others_wrote = False
             return

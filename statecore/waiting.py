@@ -68,6 +68,8 @@ class BlockingWaiter:
         self._sequencer = sequencer
 
     async def write(self, append: Append, seconds: float) -> int:
+        if self._sequencer.try_alone(append):
+            return append.outcome()
         gate = threading.Lock()
         gate.acquire()
         append.notify = lambda _: gate.release()

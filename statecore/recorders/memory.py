@@ -131,6 +131,8 @@ class MemoryLog:
 class MemoryTurn:
     """What a turn appends, put in place all at once when it commits."""
 
+    freshness = 0
+
     def __init__(self, log: MemoryLog, lock: threading.Lock, *, wait: bool) -> None:
         self._log = log
         self._lock = lock

@@ -31,6 +31,9 @@ def last_of(versions: Sequence[int], at: int) -> tuple[int, int]:
 class Turn(Protocol):
     """One transaction of the only writer. What it appends is durable once the turn has ended."""
 
+    freshness: int
+    """The log's freshness, which can't change while this is the turn."""
+
     def append(
         self,
         stream: bytes,

@@ -140,6 +140,8 @@ class PortableLog:
 class PortableTurn:
     """A turn: the streams of one are inserted one after the other, each all or none."""
 
+    freshness = -1
+
     def __init__(
         self, recorder: ApplicationRecorder, watch: Watch, lock: threading.Lock, *, wait: bool
     ) -> None:

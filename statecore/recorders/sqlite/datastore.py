@@ -32,7 +32,6 @@ from statecore.recorders.watch import Watch
 
 _SYNCHRONOUS: Final = {"full": "FULL", "relaxed": "NORMAL"}
 _POLL_SECONDS: Final = 0.01
-_CHECKPOINT_PAGES: Final = 4_000  # 16 MiB; many small streams rewrite the same pages until then
 
 _open_stores: weakref.WeakSet[Datastore]
 _left_open: list[Datastore] = []
@@ -91,6 +90,7 @@ class Datastore:
         self._held = 0
         self._own_commits = 0
         self._readers: list[apsw.Connection] = []
+        self._name = str(path)
         self._inode = path.stat().st_ino
         try:
             self._writer = self._connect_writer()
@@ -118,7 +118,6 @@ class Datastore:
         if mode != "wal":
             raise StoreUnsupported(f"{self.path}: SQLite keeps no write-ahead log here, but {mode}")
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
-        connection.wal_autocheckpoint(_CHECKPOINT_PAGES)
 
     def _read_log_id(self, connection: apsw.Connection) -> bytes:
         rows = connection.execute("SELECT format, id FROM log").fetchall()
@@ -226,7 +225,7 @@ class Datastore:
             StoreFull: nothing was written.
             OutcomeUnknown: the disk failed; the store takes no more writes.
         """
-        self.ticket.begin_commit()
+        counter = self.ticket.begin_commit()
         self._own_commits += 1
         try:
             self._writer.execute("COMMIT")
@@ -239,13 +238,13 @@ class Datastore:
             )
             raise self._unusable from error
         finally:
-            self.ticket.end_commit()
+            self.ticket.end_commit(counter)
         self._require_same_file()
 
     def _require_same_file(self) -> None:
         """Notice a file that was moved away or replaced: what was committed is not in its place."""
         try:
-            inode = self.path.stat().st_ino
+            inode = os.stat(self._name).st_ino  # noqa: PTH116 - after every commit: half the time
         except OSError:
             inode = 0
         if inode != self._inode:

@@ -67,9 +67,8 @@ class SqliteLog:
     def turn(self, *, wait: bool = True) -> SqliteTurn:
         return SqliteTurn(self, self._datastore, wait=wait)
 
-    def prepare_turn(self) -> None:
+    def prepare_turn(self, freshness: int) -> None:
         """Forget what somebody else may have changed, and what there is too much of."""
-        freshness = self.freshness()
         if freshness != self._postings_freshness or len(self.postings) > _CACHED_MAX:
             self.postings.clear()
         if len(self.key_ids) > _CACHED_MAX:
@@ -175,6 +174,7 @@ class SqliteTurn:
     """One transaction. Rows are collected, and written table by table when it commits."""
 
     _writer: apsw.Connection
+    freshness: int
 
     def __init__(self, log: SqliteLog, datastore: Datastore, *, wait: bool) -> None:
         self._log = log
@@ -192,7 +192,8 @@ class SqliteTurn:
 
     def __enter__(self) -> SqliteTurn:
         self._writer = self._datastore.begin(wait=self._wait)
-        self._log.prepare_turn()
+        self.freshness = self._datastore.freshness()
+        self._log.prepare_turn(self.freshness)
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:

@@ -51,13 +51,15 @@ class Ticket:
         """Return the counter; it is odd while a commit is under way."""
         return _COUNTER.unpack_from(self._map, 0)[0]  # type: ignore[no-any-return]
 
-    def begin_commit(self) -> None:
-        """Tell readers that what they know may be out of date from now on."""
-        _COUNTER.pack_into(self._map, 0, (self.counter() + 1) | 1)
+    def begin_commit(self) -> int:
+        """Tell readers that what they know may be out of date from now on; return the counter."""
+        counter: int = (_COUNTER.unpack_from(self._map, 0)[0] + 1) | 1
+        _COUNTER.pack_into(self._map, 0, counter)
+        return counter
 
-    def end_commit(self) -> None:
+    def end_commit(self, counter: int) -> None:
         """Tell readers that the commit is complete, or was taken back."""
-        _COUNTER.pack_into(self._map, 0, (self.counter() | 1) + 1)
+        _COUNTER.pack_into(self._map, 0, counter + 1)
 
     def close(self) -> None:
         """Let go of the file."""
