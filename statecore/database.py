@@ -26,6 +26,7 @@ from statecore.errors import (
 _VERSION_MIN: Final = (3, 51, 3)
 _BUSY_MS: Final = 30_000
 _STATEMENTS_CACHED: Final = 64
+_CACHE_KIB: Final = 16 * 1024  # a connection; the inner pages of a store of many gigabytes
 _PRIVATE: Final = 0o600
 
 
@@ -80,6 +81,7 @@ def _distrust(connection: apsw.Connection) -> None:
     ):
         connection.config(option, value)
     connection.execute("PRAGMA cell_size_check = ON")
+    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
 
 
 def require_schema(connection: apsw.Connection, schema: dict[str, str], path: Path) -> None:

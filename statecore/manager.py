@@ -114,7 +114,8 @@ class StateManager:
 
     async def value_at(self, key: str, point: Point, default: Value = None) -> Value:
         """Return a fresh value of one key at a moment, without building the whole state."""
-        await self._load()
+        if self._stream.freshness == STALE:
+            await self._load()
         packed = self._engine.timeline.value_at(self._stream, key, self._version(point))
         return default if packed is None else thaw(packed)
 

@@ -20,6 +20,7 @@ from statecore.values import pack
 
 WARM_DISTANCE: Final = 256  # versions between roots kept warm
 _PAGE: Final = 2_000
+_OPENINGS: Final = 64  # between looks at what all open streams weigh
 _REPLAY_WEIGHT: Final = 128  # replaying an event costs as much as loading so many more bytes
 
 
@@ -41,6 +42,7 @@ class Streams:
         # Whoever still holds a stream must share it with whoever opens it anew: there is one
         # root, and the sequencer makes only that one current.
         self._held: WeakValueDictionary[StreamName, Stream] = WeakValueDictionary()
+        self._opened = 0
         self._lock = threading.Lock()
 
     def id_of(self, name: StreamName) -> bytes:
@@ -55,7 +57,9 @@ class Streams:
                 stream = self._held[name] = self.adopt(name, self.id_of(name))
             self._recent[name] = stream
             self._recent.move_to_end(name)
-            self._make_room()
+            self._opened += 1
+            if self._opened % _OPENINGS == 0:
+                self._make_room()
         return stream
 
     def adopt(self, name: StreamName, stream_id: bytes) -> Stream:

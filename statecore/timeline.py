@@ -28,12 +28,13 @@ _COMPOSED_MAX: Final = 2_000  # events, before comparing two states is cheaper
 
 
 class Timeline:
-    """Answers questions of the past. Safe to use from any thread."""
+    """Answers questions of the past of streams that are up to date. Safe to use from any thread."""
 
     def __init__(self, streams: Streams) -> None:
         self._streams = streams
         self._log = streams.log
         self._history, self._snapshots, self._roots, self._values = streams.aids
+        self._not_cleared: dict[bytes, int] = {}  # by stream: up to which version it never was
 
     def require_version(self, stream: Stream, version: int) -> None:
         """Refuse a version that there is not, or not any more.
@@ -50,10 +51,9 @@ class Timeline:
 
     def root_at(self, stream: Stream, version: int) -> Root:
         """Return the whole state at a version."""
-        head = self._streams.refresh(stream)
         self.require_version(stream, version)
-        if version == head.version:
-            return head
+        if version == stream.root.version:
+            return stream.root
         root = self._begin(stream, version)
         while root.version < version:
             until = min(version, (root.version // WARM_DISTANCE + 1) * WARM_DISTANCE)
@@ -79,20 +79,28 @@ class Timeline:
 
     def value_at(self, stream: Stream, key: str, version: int) -> Packed | None:
         """Return the packed value of a key at a version; ``None`` where the key is not there."""
-        head = self._streams.refresh(stream)
         self.require_version(stream, version)  # first: what was erased must not be found warm
         known, packed = self._values.find(stream.id, key, version)
         if known:
             return packed
         touched, until = self._history.last_touched(stream, key, version)
-        cleared = 0
-        if self._history.last_cleared(stream, head.version):
-            cleared = self._history.last_cleared(stream, version)
+        cleared = self._last_cleared(stream, version)
+        if cleared or version > self._not_cleared.get(stream.id, 0):
             until = version  # the next clear may come before the next touch
         if touched and touched >= cleared:
             packed = self._value_after(stream, key, touched, cleared)
         self._values.keep(stream.id, key, (max(touched, cleared), until), packed)
         return packed
+
+    def _last_cleared(self, stream: Stream, version: int) -> int:
+        """Return the last version up to another that cleared the state; mostly there is none."""
+        if version <= self._not_cleared.get(stream.id, 0):
+            return 0
+        head = stream.root.version
+        if not self._history.last_cleared(stream, head):
+            self._not_cleared[stream.id] = head
+            return 0
+        return self._history.last_cleared(stream, version)
 
     def _value_after(self, stream: Stream, key: str, touched: int, cleared: int) -> Packed | None:
         """Return the value after the event that last touched a key.
@@ -129,7 +137,8 @@ class Timeline:
 
     def record(self, stream: Stream, version: int) -> Record:
         """Return one record."""
-        return next(self.records(stream, version - 1, version))
+        ((_, _, stored),) = self._log.read(stream.id, version - 1, version)
+        return stream.sealer.open(version, stored)
 
     def records(self, stream: Stream, after: int, until: int) -> Iterator[Record]:
         """Return the records after a version and up to another, oldest first."""
@@ -143,7 +152,6 @@ class Timeline:
         Forwards it is what was done in between, composed; where that is long, or backwards, it is
         what differs.
         """
-        self._streams.refresh(stream)
         self.require_version(stream, version)
         self.require_version(stream, other)
         if other < version:
@@ -177,14 +185,14 @@ class Timeline:
         Raises:
             VersionNotFound: this log does not tell positions.
         """
-        last = self._row(stream, self._streams.refresh(stream).version)
+        last = self._row(stream, stream.root.version)
         if last is not None and last[1] == 0:
             raise VersionNotFound("this store does not tell positions; use versions or times")
         return self._last_where(stream, lambda row: row[1] <= position)
 
     def _last_where(self, stream: Stream, holds: Callable[[Row], bool]) -> int:
         """Return the last version for which something holds that holds for all before it."""
-        low, high = 0, self._streams.refresh(stream).version
+        low, high = 0, stream.root.version
         while low < high:
             middle = (low + high + 1) // 2
             row = self._row(stream, middle)

@@ -105,7 +105,21 @@ class Sealer:
             DamagedRecord: it was changed, or is not where it belongs.
         """
         try:
-            body = self._open(self._event_place, version, stored, BODY_BYTES_MAX)
+            cipher = self._ciphers.get((stored[1], stored[9]))
+            if cipher is None or stored[0] & 0xF3 != FORMAT << 4:
+                body = self._open(self._event_place, version, stored, BODY_BYTES_MAX)
+            else:
+                # Nearly every replayed event: nothing in its header that is not of one byte, but
+                # for the sequence, which ends at the first byte below 0x80.
+                at = 10
+                while stored[at] >= 0x80:
+                    at += 1
+                at += 1 + _RANDOM_BYTES
+                header = stored[:at]
+                bound = b"".join((self._event_place, version.to_bytes(8, "big"), header))
+                nonce = header[10:].rjust(_NONCE_BYTES, b"\0")
+                packed = cipher.decrypt(nonce, stored[at:], bound)
+                body = decompress(stored[0] >> 2 & 3, packed)
             return Record(version, stored, self, unpack_body(body, stored[0] >> 4))
         except (InvalidTag, ValueError, LookupError, TypeError) as error:
             raise _explain(version, stored, error) from error
@@ -132,35 +146,27 @@ class Sealer:
         return prefix, read_number(stored, at)[0]
 
     def _open(self, place: bytes, version: int, stored: bytes, limit: int) -> bytes:
-        """Return the body. Every replayed event passes here, so the common case is spelled out."""
-        first, epoch, number = stored[0], stored[1], stored[9]
-        if first >> 4 > FORMAT:
+        """Return the body, whatever the header looks like."""
+        if stored[0] >> 4 > FORMAT:
             raise NewerFormat(
-                f"version {version} has format {first >> 4}, this statecore reads up to {FORMAT}: "
-                "upgrade it"
+                f"version {version} has format {stored[0] >> 4}, this statecore reads up to "
+                f"{FORMAT}: upgrade it"
             )
-        cipher = self._ciphers.get((epoch, number)) if not first & _PREFIX_INLINE else None
-        at = start = 10
-        if cipher is None or epoch >= 0x80 or number >= 0x80:
-            cipher, start = self._find_cipher(version, stored)
-            at = start
-        while stored[at] >= 0x80:
-            at += 1
-        at += 1 + _RANDOM_BYTES
-        nonce = stored[start:at].rjust(_NONCE_BYTES, b"\0")
-        if first & _COMMITMENT:
-            at = self._check_commitment(version, stored, at)
-        bound = b"".join((place, version.to_bytes(8, "big"), stored[:at]))
-        return decompress(first >> 2 & 3, cipher.decrypt(nonce, stored[at:], bound), limit)
-
-    def _find_cipher(self, version: int, stored: bytes) -> tuple[AESGCM, int]:
-        """Return the cipher of a stored event, and where its sequence begins."""
         epoch = read_epoch(stored)
-        prefix, at = self._read_prefix(stored)
-        cipher = self._key(epoch, version).cipher(prefix)
+        key = self._key(epoch, version)
+        prefix, start = self._read_prefix(stored)
+        at = read_number(stored, start)[1] + _RANDOM_BYTES
+        nonce = stored[start:at].rjust(_NONCE_BYTES, b"\0")
+        if stored[0] & _COMMITMENT:
+            end = at + _COMMITMENT_BYTES
+            if not hmac.compare_digest(stored[at:end], key.commitment):
+                raise DamagedRecord(f"version {version}: the log commits to another data key")
+            at = end
+        cipher = key.cipher(prefix)
         if not stored[0] & _PREFIX_INLINE and epoch < 0x80 and stored[9] < 0x80:
             self._ciphers[epoch, stored[9]] = cipher
-        return cipher, at
+        bound = b"".join((place, version.to_bytes(8, "big"), stored[:at]))
+        return decompress(stored[0] >> 2 & 3, cipher.decrypt(nonce, stored[at:], bound), limit)
 
     def _read_prefix(self, stored: bytes) -> tuple[bytes, int]:
         at = read_number(stored, 1)[1] + _TIME_BYTES
@@ -171,14 +177,6 @@ class Sealer:
         if prefix is None:
             raise ValueError("no such writer")
         return prefix, at
-
-    def _check_commitment(self, version: int, stored: bytes, at: int) -> int:
-        end = at + _COMMITMENT_BYTES
-        if not hmac.compare_digest(
-            stored[at:end], self._key(read_epoch(stored), version).commitment
-        ):
-            raise DamagedRecord(f"version {version}: the log commits to another data key")
-        return end
 
     def _key(self, epoch: int, version: int) -> DataKey:
         key = self._keys.get(epoch)

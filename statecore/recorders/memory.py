@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TypeAlias
 
-from statecore.errors import StoreBusy
+from statecore.errors import StoreBusy, StoreClosed
 from statecore.recorders.port import EVERYTHING, LogRow, Row, last_of
 
 Append: TypeAlias = tuple[bytes, int, bytes, Sequence[bytes], bytes | None]
@@ -28,6 +28,7 @@ class MemoryLog:
         self._snapshots: dict[bytes, dict[int, bytes]] = {}
         self._writers: list[bytes] = []
         self._listeners: list[Callable[[], None]] = []
+        self._closed = False
 
     def hold(self) -> AbstractContextManager[None]:
         return nullcontext()  # there are no other processes
@@ -62,6 +63,8 @@ class MemoryLog:
         self._snapshots.pop(stream, None)
 
     def freshness(self) -> int:
+        if self._closed:
+            raise StoreClosed("the store was closed")
         return 0  # there are no others
 
     @property
@@ -125,7 +128,8 @@ class MemoryLog:
         return {"memory": sum(len(row[3]) for row in self._log)}
 
     def close(self) -> None:
-        """Nothing to let go of: the log is gone with the last reference to it."""
+        self._closed = True
+        self.notify_all()
 
 
 class MemoryTurn:

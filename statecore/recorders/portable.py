@@ -22,7 +22,7 @@ from eventsourcing.persistence import (
     StoredEvent,
 )
 
-from statecore.errors import DamagedRecord, StoreBusy, StoreFailure
+from statecore.errors import DamagedRecord, StoreBusy, StoreClosed, StoreFailure
 from statecore.recorders.port import EVERYTHING, LogRow, Row
 from statecore.recorders.watch import Watch
 
@@ -48,6 +48,7 @@ class PortableLog:
         self._factory = factory
         self._recorder: ApplicationRecorder = factory.application_recorder()
         self._turn = threading.Lock()
+        self._closed = False
         self._watch = Watch(self.last_position, _POLL_SECONDS)
         self.log_id = self._settle_log_id(log_id)
 
@@ -70,6 +71,8 @@ class PortableLog:
         return PortableTurn(self._recorder, self._watch, self._turn, wait=wait)
 
     def freshness(self) -> int:
+        if self._closed:
+            raise StoreClosed("the store was closed")
         return -1  # who else writes can't be seen from here
 
     @property
@@ -133,6 +136,7 @@ class PortableLog:
         return {}
 
     def close(self) -> None:
+        self._closed = True
         self._watch.close()
         self._factory.close()
 

@@ -44,10 +44,12 @@ class Watch:
             notify()
 
     def close(self) -> None:
-        """Call nobody any more, and never probe again."""
+        """Call all listeners once more, so that they notice, then nobody, and never probe again."""
         with self._lock:
             self._closed.set()
-            self._listeners.clear()
+            listeners, self._listeners = self._listeners, []
+        for notify in listeners:
+            notify()
 
     def _look(self) -> None:
         seen = None

@@ -215,6 +215,8 @@ class Datastore:
 
     def freshness(self) -> int:
         """Return a number that others' commits change, and one's own do not; -1 when in doubt."""
+        if self._unusable is not None:
+            raise self._unusable
         counter = self.ticket.counter()
         return -1 if counter & 1 else counter - 2 * self._own_commits
 

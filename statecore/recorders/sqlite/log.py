@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 
 import apsw
 
@@ -24,15 +24,16 @@ _READ_LOG: Final = (
     " WHERE position > ? AND topic = ? ORDER BY position LIMIT ?"
 )
 _POSTINGS: Final = (
-    "SELECT first, count, distances FROM touches WHERE key = ? AND first <= ?"
+    "SELECT first, count, distances FROM touches WHERE stream = ? AND tag = ? AND first <= ?"
     " ORDER BY first DESC LIMIT 1"
 )
 _POSTINGS_BETWEEN: Final = (
-    "SELECT first, count, distances FROM touches WHERE key = ?1 AND first <= ?3 AND first >="
-    " coalesce((SELECT max(first) FROM touches WHERE key = ?1 AND first <= ?2), 0) ORDER BY first"
+    "SELECT first, count, distances FROM touches WHERE stream = ?1 AND tag = ?2 AND first <= ?4"
+    " AND first >= coalesce((SELECT max(first) FROM touches"
+    " WHERE stream = ?1 AND tag = ?2 AND first <= ?3), 0) ORDER BY first"
 )
 _KEEP_POSTINGS: Final = (
-    "INSERT INTO touches VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE"
+    "INSERT INTO touches VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
     " SET count = excluded.count, distances = excluded.distances"
 )
 _SNAPSHOT: Final = (
@@ -42,8 +43,9 @@ _SNAPSHOT: Final = (
 _NEW_EVENT: Final = "INSERT INTO events(stream, version, topic, state) VALUES (?, ?, ?, ?)"
 _STREAM_ID: Final = "SELECT id FROM streams WHERE name = ?"
 _NEW_STREAM: Final = "INSERT INTO streams(name) VALUES (?) RETURNING id"
-_KEY_ID: Final = "SELECT id FROM key_tags WHERE stream = ? AND tag = ?"
-_NEW_KEY: Final = "INSERT INTO key_tags(stream, tag) VALUES (?, ?) RETURNING id"
+Key: TypeAlias = tuple[int, bytes]
+"""A key of a state: the number of its stream, and its tag."""
+
 _CACHED_MAX: Final = 100_000
 
 
@@ -55,10 +57,9 @@ class SqliteLog:
         self.log_id = datastore.log_id
         # What never changes once it is there, so that knowing it twice is harmless.
         self.stream_ids: dict[bytes, int] = {}
-        self.key_ids: dict[tuple[int, bytes], int] = {}
         self.prefixes: dict[int, bytes] = {}
         # The last postings of keys, valid for as long as nobody else writes.
-        self.postings: dict[int, Postings] = {}
+        self.postings: dict[Key, Postings] = {}
         self._postings_freshness = -1
 
     def hold(self) -> AbstractContextManager[None]:
@@ -71,8 +72,6 @@ class SqliteLog:
         """Forget what somebody else may have changed, and what there is too much of."""
         if freshness != self._postings_freshness or len(self.postings) > _CACHED_MAX:
             self.postings.clear()
-        if len(self.key_ids) > _CACHED_MAX:
-            self.key_ids.clear()
         self._postings_freshness = freshness
 
     def freshness(self) -> int:
@@ -118,11 +117,11 @@ class SqliteLog:
         return [name for (name,) in rows]
 
     def touched(self, stream: bytes, tag: bytes, after: int, until: int) -> list[int]:
-        rows = self._all(_POSTINGS_BETWEEN, (self._key_id(stream, tag), after + 1, until))
+        rows = self._all(_POSTINGS_BETWEEN, (self._stream_id(stream), tag, after + 1, until))
         return [at for row in rows for at in versions(*row) if after < at <= until]
 
     def last_touched(self, stream: bytes, tag: bytes, at: int) -> tuple[int, int]:
-        rows = self._all(_POSTINGS, (self._key_id(stream, tag), at))
+        rows = self._all(_POSTINGS, (self._stream_id(stream), tag, at))
         return last_of(versions(*rows[0]), at) if rows else (0, at)
 
     def find_id(self, stream: bytes, id_tag: bytes) -> int:
@@ -155,17 +154,6 @@ class SqliteLog:
             number = self.stream_ids[stream] = rows[0][0]
         return number
 
-    def _key_id(self, stream: bytes, tag: bytes) -> int:
-        """Return the number of a key, 0 of one that is not there."""
-        number = self._stream_id(stream)
-        key = self.key_ids.get((number, tag))
-        if key is None:
-            rows = self._all(_KEY_ID, (number, tag))
-            if not rows:
-                return 0
-            key = self.key_ids[number, tag] = rows[0][0]
-        return key
-
     def _all(self, sql: str, bindings: tuple[Any, ...] = ()) -> list[Any]:
         return self._datastore.all(sql, bindings)
 
@@ -184,9 +172,8 @@ class SqliteTurn:
         self._ids: list[tuple[int, bytes, int]] = []
         self._written: set[bytes] = set()
         self._stream_ids: dict[bytes, int] = {}
-        self._key_ids: dict[tuple[int, bytes], int] = {}
-        self._postings: dict[int, Postings] = {}
-        self._full: list[tuple[int, Postings]] = []
+        self._postings: dict[Key, Postings] = {}
+        self._full: list[tuple[Key, Postings]] = []
         self._registered = 0  # the number of a writer
         self._committed = False
 
@@ -217,7 +204,7 @@ class SqliteTurn:
         self._written.add(stream)
         self._events.append((number, version, TOPIC_ID, stored))
         for tag in tags:
-            self._touch(self._key(number, tag), version)
+            self._touch((number, tag), version)
         if id_tag is not None:
             self._ids.append((number, id_tag, version))
 
@@ -243,7 +230,6 @@ class SqliteTurn:
         self._datastore.commit()
         self._committed = True
         self._log.stream_ids |= self._stream_ids
-        self._log.key_ids |= self._key_ids
         self._log.postings |= self._postings
         return self._written
 
@@ -251,7 +237,7 @@ class SqliteTurn:
         self._writer.executemany(_NEW_EVENT, self._events)
         if self._postings:
             rows = [*self._full, *self._postings.items()]
-            kept = [(key, row[0], row[2], row[3]) for key, row in rows]
+            kept = [(*key, row[0], row[2], row[3]) for key, row in rows]
             self._writer.executemany(_KEEP_POSTINGS, kept)
         if self._ids:
             self._writer.executemany("INSERT INTO ids VALUES (?, ?, ?)", self._ids)
@@ -259,26 +245,17 @@ class SqliteTurn:
     def _stream(self, stream: bytes) -> int:
         number = self._log.stream_ids.get(stream) or self._stream_ids.get(stream)
         if number is None:
-            number = self._stream_ids[stream] = self._intern(_STREAM_ID, _NEW_STREAM, (stream,))
+            found = self._writer.execute(_STREAM_ID, (stream,)).get
+            found = found or self._writer.execute(_NEW_STREAM, (stream,)).get
+            number = self._stream_ids[stream] = cast("int", found)
         return number
 
-    def _key(self, stream: int, tag: bytes) -> int:
-        known = (stream, tag)
-        number = self._log.key_ids.get(known) or self._key_ids.get(known)
-        if number is None:
-            number = self._key_ids[known] = self._intern(_KEY_ID, _NEW_KEY, known)
-        return number
-
-    def _intern(self, find: str, make: str, row: tuple[Any, ...]) -> int:
-        found = self._writer.execute(find, row).get or self._writer.execute(make, row).get
-        return cast("int", found)
-
-    def _touch(self, key: int, version: int) -> None:
+    def _touch(self, key: Key, version: int) -> None:
         known = self._postings.get(key) or self._log.postings.get(key) or self._load(key)
         postings = self._postings[key] = add_posting(known, version)
         if known is not None and postings[0] != known[0]:
             self._full.append((key, known))  # perhaps written before; once more does no harm
 
-    def _load(self, key: int) -> Postings | None:
-        rows: list[Any] = self._writer.execute(_POSTINGS, (key, EVERYTHING)).fetchall()
+    def _load(self, key: Key) -> Postings | None:
+        rows: list[Any] = self._writer.execute(_POSTINGS, (*key, EVERYTHING)).fetchall()
         return read_postings(*rows[0]) if rows else None

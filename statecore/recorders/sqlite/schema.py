@@ -21,14 +21,11 @@ SCHEMA: Final = {
         " version INTEGER NOT NULL, topic INTEGER NOT NULL, state BLOB NOT NULL)"
     ),
     "index events_of_stream": "CREATE UNIQUE INDEX events_of_stream ON events(stream, version)",
-    "table key_tags": (
-        "CREATE TABLE key_tags(id INTEGER PRIMARY KEY, stream INTEGER NOT NULL, tag BLOB NOT NULL,"
-        " UNIQUE(stream, tag))"
-    ),
     # The key history as posting lists: a row holds up to 64 versions that touched one key.
     "table touches": (
-        "CREATE TABLE touches(key INTEGER NOT NULL, first INTEGER NOT NULL, count INTEGER NOT NULL,"
-        " distances BLOB NOT NULL, PRIMARY KEY(key, first)) WITHOUT ROWID"
+        "CREATE TABLE touches(stream INTEGER NOT NULL, tag BLOB NOT NULL, first INTEGER NOT NULL,"
+        " count INTEGER NOT NULL, distances BLOB NOT NULL, PRIMARY KEY(stream, tag, first))"
+        " WITHOUT ROWID"
     ),
     "table ids": (
         "CREATE TABLE ids(stream INTEGER NOT NULL, tag BLOB NOT NULL, version INTEGER NOT NULL,"
