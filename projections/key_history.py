@@ -12,10 +12,9 @@ from collections.abc import Iterable
 
 from statecore.codec import Record
 from statecore.codec.record import CLEARED, EVENT_ID
-from statecore.events import EventType
 from statecore.recorders import KeptHistory, last_of
 from statecore.state import changed_keys
-from statecore.stream import Stream
+from statecore.stream import Stream, clear_tag, id_tag
 
 
 class StoredKeyHistory:
@@ -31,16 +30,19 @@ class StoredKeyHistory:
         return self._kept.touched(stream.id, stream.tag(key), after, until)
 
     def last_cleared(self, stream: Stream, at: int) -> int:
-        return self._kept.last_touched(stream.id, stream.clear_tag(), at)[0]
+        return self._kept.last_touched(stream.id, clear_tag(stream.tag_key), at)[0]
 
     def cleared(self, stream: Stream, after: int, until: int) -> list[int]:
-        return self._kept.touched(stream.id, stream.clear_tag(), after, until)
+        return self._kept.touched(stream.id, clear_tag(stream.tag_key), after, until)
 
     def find_id(self, stream: Stream, event_id: str) -> int:
-        return self._kept.find_id(stream.id, stream.id_tag(event_id))
+        return self._kept.find_id(stream.id, id_tag(stream.tag_key, event_id))
 
     def observe(self, stream: Stream, records: Iterable[Record]) -> None:
         """Nothing to take in: it was written with the events."""
+
+    def forget(self, stream_id: bytes) -> None:
+        """Nothing to forget: tags of a key that was destroyed stand for nothing."""
 
 
 class _Folded:
@@ -56,9 +58,6 @@ class _Folded:
         if record.version <= self.version:
             return
         self.version = record.version
-        if record.type == EventType.ERASED:
-            self.touches.clear()
-            self.ids.clear()
         if CLEARED in record.extras:
             self.clears.append(record.version)
         if EVENT_ID in record.extras:
@@ -92,6 +91,9 @@ class FoldedKeyHistory:
         folded = self._streams[stream.id]
         for record in records:
             folded.take_in(record)
+
+    def forget(self, stream_id: bytes) -> None:
+        self._streams.pop(stream_id, None)
 
 
 def _between(versions: list[int], after: int, until: int) -> list[int]:

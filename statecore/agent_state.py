@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -19,16 +19,21 @@ class AgentState(Mapping[str, Value]):
     Keys come in alphabetical order.
     """
 
-    __slots__ = ("_event", "_root", "branch", "id", "kind")
+    __slots__ = ("_load", "_root", "branch", "id", "kind")
 
     def __init__(
-        self, agent_id: str, branch: str, kind: Kind | None, root: Root, event: Event | None
+        self,
+        agent_id: str,
+        branch: str,
+        kind: Kind | None,
+        root: Root,
+        load: Callable[[Root], Event],
     ) -> None:
         self.id = agent_id
         self.branch = branch
         self.kind = kind
         self._root = root
-        self._event = event
+        self._load = load
 
     @property
     def version(self) -> int:
@@ -42,8 +47,8 @@ class AgentState(Mapping[str, Value]):
 
     @property
     def event(self) -> Event | None:
-        """The event that led here: who, why and what; ``None`` before the first."""
-        return self._event
+        """The event that led here, read now: who, why and what; ``None`` before the first."""
+        return self._load(self._root) if self._root.version else None
 
     @property
     def data(self) -> dict[str, Value]:
@@ -53,15 +58,16 @@ class AgentState(Mapping[str, Value]):
     @property
     def metadata(self) -> dict[str, Any]:
         """Who made this version, why, and whatever the writer added."""
-        if self._event is None:
+        event = self.event
+        if event is None:
             return {}
         known = {
-            "event_id": self._event.id,
-            "actor": self._event.actor,
-            "reason": self._event.reason,
-            "cause": self._event.cause,
+            "event_id": event.id,
+            "actor": event.actor,
+            "reason": event.reason,
+            "cause": event.cause,
         }
-        return {**self._event.metadata, **known}
+        return {**event.metadata, **known}
 
     def __getitem__(self, key: str) -> Value:
         return thaw(self._root.cells[key][1])

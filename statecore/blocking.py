@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from functools import update_wrapper
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from statecore.events import Event
+from statecore.events import Event, Kind
 from statecore.history import StateHistory
 from statecore.manager import StateManager
 from statecore.moments import Point
@@ -64,6 +64,16 @@ class BlockingManager:
     def branch(self) -> str:
         """The branch."""
         return self.manager.branch
+
+    @property
+    def kind(self) -> Kind | None:
+        """How long the state lives and who writes it; ``None`` before it is known."""
+        return self.manager.kind
+
+    @property
+    def actor(self) -> str | None:
+        """Who writes through this manager."""
+        return self.manager.actor
 
     get_state = _blocking(StateManager.get_state)
     at = _blocking(StateManager.at)

@@ -8,16 +8,17 @@ from __future__ import annotations
 from typing import Final
 
 from statecore.appends import Append
-from statecore.change import operations_commute
+from statecore.change import Change, operations_commute
 from statecore.codec import Record
 from statecore.codec.record import CLEARED
 from statecore.codec.wire import STRIDE, read_operation, rows
 from statecore.errors import DamagedRecord, WrongExpectedVersion
 from statecore.events import Event, is_own_id
+from statecore.keys import DataKey
 from statecore.operations import Operation
 from statecore.recorders import EVERYTHING, LogStore
 from statecore.state import Root
-from statecore.stream import KeyHistory, Stream
+from statecore.stream import KeyHistory, Stream, clear_tag, key_tag
 
 _EVENTS_MAX: Final = 100  # of the other side, told to the loser
 _IDS_SEARCHED: Final = 1024
@@ -33,6 +34,7 @@ class Pending:
         "_indexed",
         "_log",
         "_touched",
+        "new_key",
         "records",
         "root",
         "stream",
@@ -42,12 +44,21 @@ class Pending:
         self.stream = stream
         self.root = root
         self.records: list[Record] = []
+        self.new_key: DataKey | None = None  # which the stream gets once it is committed
         self._committed = 0 if stream.is_erased else root.version
         self._log = log
         self._history = history
         self._indexed = 0  # of the records; most turns need no index of them
         self._touched: dict[str, int] = {}
         self._cleared = -1
+
+    def tags(self, change: Change) -> list[bytes]:
+        """Return the tags of the keys that a change touches."""
+        if self.new_key is None:
+            tags = list(map(self.stream.tag, change.operations))
+            return [*tags, clear_tag(self.stream.tag_key)] if change.cleared else tags
+        tags = [key_tag(self.new_key, key) for key in change.operations]
+        return [*tags, clear_tag(self.new_key)] if change.cleared else tags
 
     def advance(self, root: Root, record: Record) -> None:
         """Take in an event that the turn appends."""
@@ -137,7 +148,9 @@ class Pending:
 
     def _colliding_at(self, key: str, mine: Operation | None, base: int) -> list[int]:
         """Return the versions since the base that touched a key and do not commute with mine."""
-        committed = self._history.touched(self.stream, key, base, self._committed)
+        committed: list[int] = []
+        if self._committed > base:
+            committed = self._history.touched(self.stream, key, base, self._committed)
         pending = [r.version for r in self.records if key in r.operations[::STRIDE]]
         return [
             version

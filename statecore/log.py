@@ -162,8 +162,11 @@ class Sequencer:
         until = time.monotonic() + _LINGER_SECONDS
         while not self._queue:
             try:
-                self._signal.get(timeout=max(0.0, until - time.monotonic()))
+                goes_on = self._signal.get(timeout=max(0.0, until - time.monotonic()))
             except queue.Empty:
+                return False
+            if not goes_on:
+                self._signal.put(False)  # for the thread's own loop to see
                 return False
         return True
 

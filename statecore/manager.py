@@ -9,6 +9,7 @@ import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final, TypeVar, Unpack
 
 from statecore.agent_state import AgentState
@@ -396,9 +397,9 @@ class StateManager:
         return root
 
     def _state(self, root: Root) -> AgentState:
-        name, birth = self._stream.name, self._stream.birth
-        event = self._engine.timeline.event(self._stream, root) if root.version else None
-        return AgentState(*name, birth.kind if birth else None, root, event)
+        stream, birth = self._stream, self._stream.birth
+        load = partial(self._engine.timeline.event, stream)
+        return AgentState(*stream.name, birth.kind if birth else None, root, load)
 
     def _version(self, point: Point | None) -> int:
         root = self._root()

@@ -204,8 +204,9 @@ class _Parts:
             clock=options.clock,
             write_seconds=options.write_seconds,
         )
+        ring.on_expiring = self._sweeper.attend
         if ring.next_expiry() is not None:
-            self.attend()
+            self._sweeper.attend()
 
     def runtime(self) -> Engine:
         if self._runtime is None:
@@ -215,9 +216,6 @@ class _Parts:
 
     def births(self) -> Iterator[Birth]:
         return births(self.engine.streams)
-
-    def attend(self) -> None:
-        self._sweeper.attend()
 
     def sweep(self) -> int:
         return self._sweeper.sweep()

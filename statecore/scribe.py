@@ -16,7 +16,7 @@ from statecore.keys import DataKey
 from statecore.keys.ring import LOG_EPOCH
 from statecore.recorders import EVERYTHING, Turn
 from statecore.state import Root, decide, name_version
-from statecore.stream import Stream
+from statecore.stream import Stream, id_tag
 from statecore.streams import Streams
 from statecore.values import EVENT_BYTES_MAX
 from statecore.xaes import PREFIX_BYTES
@@ -152,14 +152,14 @@ class _Page:
             raise LimitExceeded("the event", len(packed), EVENT_BYTES_MAX, "bytes")
 
         version = root.version + 1
-        key = self._new_key(stream, append, version) if first else stream.key
+        if first:
+            pending.new_key = self._new_key(stream, append, version)
+        key = pending.new_key or stream.key
         assert key is not None, "a stream has a key from its first event on"
         self.last_number, stored = stream.sealer.seal(key, version, time, packed, self.writer)
-        touched = list(map(stream.tag, change.operations))
-        if change.cleared:
-            touched.append(stream.clear_tag())
-        id_tag = stream.id_tag(append.event_id) if append.event_id is not None else None
-        self._turn.append(stream.id, version, stored, touched, id_tag)
+        event_id = append.event_id
+        id_of = None if event_id is None else id_tag(pending.new_key or stream.tag_key, event_id)
+        self._turn.append(stream.id, version, stored, pending.tags(change), id_of)
 
         record = Record(version, stored, stream.sealer, body)
         pending.advance(Root(version, time, cells, weight, tags_after, record), record)
@@ -168,12 +168,12 @@ class _Page:
     def _new_key(self, stream: Stream, append: Append, version: int) -> DataKey:
         """Return the data key of a stream's first event, kept before where a try failed."""
         ring = self._streams.ring
-        stream.load_keys(ring.keys(stream.id))
-        key = stream.key
-        if key is None or key.since != version:
-            key = ring.new_key(stream.id, max(stream.keys) + 1, version, append.birth().expires)
-            stream.load_keys({**stream.keys, key.epoch: key})
-        return key
+        kept = ring.keys(stream.id)
+        epoch = max(kept, default=0)
+        key = kept.get(epoch)
+        if key is not None and key.since == version:
+            return key
+        return ring.new_key(stream.id, epoch + 1, version, append.birth().expires)
 
     def commit(self) -> set[bytes]:
         """Make it durable, then visible; return the streams written to."""
@@ -183,6 +183,8 @@ class _Page:
         for stream, pending in self._pending.items():
             if stream.id in written and pending.records:
                 with stream.lock:
+                    if pending.new_key is not None:
+                        stream.load_keys(ring.keys(stream.id))
                     self._streams.aids.history.observe(stream, pending.records)
                     self._streams.advance(stream, pending.root, pending.records)
                 self._streams.aids.snapshots.consider(stream)

@@ -31,9 +31,6 @@ class Parts(Protocol):
     def births(self) -> Iterator[Birth]:
         """Yield what the first event of each stream says of it, oldest first."""
 
-    def attend(self) -> None:
-        """See to it that temporary states end on time."""
-
     def sweep(self) -> int:
         """End what has expired; return how many states that were."""
 
@@ -91,8 +88,6 @@ class StateStore:
             raise InputError("a temporary state, and no other, has a ttl")
         if isinstance(ttl, int | float):
             ttl = timedelta(seconds=ttl)
-        if ttl is not None:
-            self._parts.attend()
         engine = self._parts.runtime() if kind == Kind.RUNTIME else self._engine
         return StateManager(engine, StreamName(agent_id, MAIN), actor=actor, kind=kind, ttl=ttl)
 

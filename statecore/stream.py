@@ -53,9 +53,9 @@ class Stream:
 
     def load_keys(self, keys: Mapping[int, DataKey | None]) -> None:
         """Know the log's key and these, and no others."""
-        for epoch in self.keys.keys() - {LOG_EPOCH}:
+        self.keys |= keys  # first, so that who reads at this moment misses none
+        for epoch in self.keys.keys() - keys.keys() - {LOG_EPOCH}:
             del self.keys[epoch]
-        self.keys |= keys
         self._tags.clear()
         epoch = max(self.keys)
         self.key = self.keys[epoch] if epoch != LOG_EPOCH else None
@@ -66,27 +66,20 @@ class Stream:
         alive = [key.since for epoch, key in self.keys.items() if key and epoch != LOG_EPOCH]
         return min(alive, default=self.root.version + 1)
 
+    @property
+    def tag_key(self) -> DataKey:
+        """The data key that makes the tags: the oldest there is, whatever keys came after it."""
+        keys = [key for epoch, key in sorted(self.keys.items()) if key and epoch != LOG_EPOCH]
+        return keys[0]
+
     def tag(self, key: str) -> bytes:
         """Return the tag that stands for a key in indexes."""
         tag = self._tags.get(key)
         if tag is None:
             if len(self._tags) >= _TAGS_CACHED_MAX:
                 self._tags.clear()
-            tag = self._tags[key] = self._tag(b"k" + key.encode())
+            tag = self._tags[key] = key_tag(self.tag_key, key)
         return tag
-
-    def id_tag(self, event_id: str) -> bytes:
-        """Return the tag that stands for the id of an event in indexes."""
-        return self._tag(b"i" + event_id.encode())
-
-    def clear_tag(self) -> bytes:
-        """Return the tag that stands for all keys at once."""
-        return self._tag(b"c")
-
-    def _tag(self, name: bytes) -> bytes:
-        # The oldest key's tags are used for as long as it is there, whatever keys came after it.
-        keys = [key for epoch, key in sorted(self.keys.items()) if key and epoch != LOG_EPOCH]
-        return keys[0].tag(name)
 
     def require_readable(self, now: int) -> None:
         """Refuse to read what was erased or has expired, rather than to show it as empty.
@@ -115,6 +108,21 @@ class Stream:
         return self.expires is not None and self.expires <= now
 
 
+def key_tag(data_key: DataKey, key: str) -> bytes:
+    """Return the tag that stands for a key of a state in indexes."""
+    return data_key.tag(b"k" + key.encode())
+
+
+def id_tag(data_key: DataKey, event_id: str) -> bytes:
+    """Return the tag that stands for the id of an event in indexes."""
+    return data_key.tag(b"i" + event_id.encode())
+
+
+def clear_tag(data_key: DataKey) -> bytes:
+    """Return the tag that stands for all keys at once."""
+    return data_key.tag(b"c")
+
+
 class KeyHistory(Protocol):
     """Which versions touched a key. A clear touches every key at once and is asked for apart."""
 
@@ -135,7 +143,10 @@ class KeyHistory(Protocol):
         """Return the version of the event with an id that its caller chose; 0 for none."""
 
     def observe(self, stream: Stream, records: Iterable[Record]) -> None:
-        """Take in events as they are folded, in order, each once."""
+        """Take in events as they are folded, in order."""
+
+    def forget(self, stream_id: bytes) -> None:
+        """Forget a stream, whose events will be folded anew, or can't be read any more."""
 
 
 class Snapshots(Protocol):

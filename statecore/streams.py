@@ -115,6 +115,7 @@ class Streams:
         """
         stream.load_keys(self.ring.keys(stream.id))
         stream.sealer = self._new_sealer(stream)
+        self.aids.history.forget(stream.id)
         if stream.key is None:
             self._start_erased(stream)
             return

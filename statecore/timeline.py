@@ -131,7 +131,13 @@ class Timeline:
         raise DamagedRecord(f"the key history names version {version}, which does not touch {key}")
 
     def event(self, stream: Stream, root: Root) -> Event:
-        """Return the event that led to a root."""
+        """Return the event that led to a root.
+
+        Raises:
+            Erased: it was erased since.
+        """
+        if root.version < stream.first_version - 1:
+            raise Erased(f"{stream.name}: version {root.version} was erased")
         ((version, position, stored),) = self._log.read(stream.id, root.version - 1, root.version)
         return stream.sealer.open(version, stored).event(*stream.name, position)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
+from collections.abc import Callable
 from hashlib import blake2b
 from typing import Final
 
@@ -64,6 +65,8 @@ class KeyRing:
         self._key_store = key_store
         self._wrapping_key = wrapping_key
         self._new: list[WrappedKey] = []
+        self.on_expiring: Callable[[], None] = _nothing
+        """Called when a key was kept that expires."""
         log_key = self.keys(LOG_STREAM).get(LOG_EPOCH)
         if log_key is None:
             raise DamagedRecord("the log's own key is missing from the key store")
@@ -127,6 +130,8 @@ class KeyRing:
         if self._new:
             new, self._new = self._new, []
             self._key_store.put(new)
+            if any(key.expires is not None for key in new):
+                self.on_expiring()
 
     def destroy(self, stream: bytes) -> None:
         """Destroy a stream's data keys, durably."""
@@ -172,3 +177,7 @@ def _context(log_id: bytes, stream: bytes, epoch: int) -> bytes:
 
 def _expand(secret: bytes, info: bytes) -> bytes:
     return HKDFExpand(SHA256(), 32, info=info).derive(secret)
+
+
+def _nothing() -> None:
+    """Do nothing."""

@@ -6,6 +6,7 @@ key made readable, wherever copies of the log may be.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -144,6 +145,7 @@ class FileKeyStore:
         if not create and not path.exists():
             raise KeyMissing(f"the key store {path} is missing; restore it from its own backup")
         self._path = path
+        self._lock = threading.Lock()  # a connection serves one thread at a time
         self._database = connect(path, create=create)
         try:
             self._prepare(create=create)
@@ -196,17 +198,19 @@ class FileKeyStore:
         return bool(self._all("SELECT 1 FROM keys WHERE epoch > 0 LIMIT 1"))
 
     def close(self) -> None:
-        self._database.close()
+        with self._lock:
+            self._database.close()
 
     def _all(self, sql: str, bindings: tuple[Any, ...] = ()) -> list[Any]:
         try:
-            return self._database.execute(sql, bindings).fetchall()
+            with self._lock:
+                return self._database.execute(sql, bindings).fetchall()
         except apsw.Error as error:
             raise explain(error, self._path) from error
 
     def _write(self, sql: str, rows: Iterable[tuple[Any, ...]]) -> None:
         try:
-            with self._database:
+            with self._lock, self._database:
                 self._database.executemany(sql, rows)
         except apsw.Error as error:
             raise explain(error, self._path) from error

@@ -122,7 +122,11 @@ class MemoryLog:
 
     def subscribe(self, notify: Callable[[], None]) -> Callable[[], None]:
         self._listeners.append(notify)
-        return lambda: self._listeners.remove(notify)
+        return lambda: self._unsubscribe(notify)
+
+    def _unsubscribe(self, notify: Callable[[], None]) -> None:
+        if notify in self._listeners:
+            self._listeners.remove(notify)
 
     def size_bytes(self) -> dict[str, int]:
         return {"memory": sum(len(row[3]) for row in self._log)}
