@@ -90,14 +90,24 @@ def require_schema(connection: apsw.Connection, schema: dict[str, str], path: Pa
     Raises:
         ForeignSchema: something is missing, altered or planted; names it.
     """
-    rows = connection.execute("SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL")
-    found = {f"{kind} {name}": sql for kind, name, sql in rows}
+    rows = connection.execute(
+        "SELECT CAST(type || ' ' || name AS BLOB), CAST(sql AS BLOB) FROM sqlite_schema"
+        " WHERE sql IS NOT NULL"
+    )
+    found = {_text(what): _text(sql) for what, sql in rows}
+    if not found.keys() & schema.keys():
+        raise ForeignSchema(f"{path} is a database, but not one that statecore made")
     for what in sorted(found.keys() | schema.keys()):
         if what not in schema:
             raise ForeignSchema(f"{path} holds a {what} that statecore never made")
         if found.get(what) != schema[what]:
             state = "lacks the" if what not in found else "has an altered"
             raise ForeignSchema(f"{path} {state} {what}; it is not a statecore store, or damaged")
+
+
+def _text(stored: object) -> str:
+    """Read text that may be anything."""
+    return stored.decode(errors="replace") if isinstance(stored, bytes) else ""
 
 
 def explain(error: apsw.Error, path: Path) -> StatecoreError:

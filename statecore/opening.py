@@ -241,6 +241,8 @@ def _open_memory(provider: KeyProvider) -> tuple[LogStore, KeyRing]:
 
 def _open_file(path: Path, options: Options) -> tuple[LogStore, KeyRing]:
     keys_path = path.with_name(path.name + "-keys")
+    if not options.create and not path.exists():
+        raise StoreNotFound(f"there is no store at {path}")
     if options.create:
         create_datastore(path, lambda: _create_keys(path, keys_path, options.provider))
     settings = {"SQLITE_DBNAME": str(path), "SQLITE_DURABILITY": options.durability}

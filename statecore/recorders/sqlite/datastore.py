@@ -140,6 +140,8 @@ class Datastore:
             return connection.execute(sql, bindings).fetchall()
         except apsw.Error as error:
             raise explain(error, self.path) from error
+        except UnicodeDecodeError as error:
+            raise Damage(f"{self.path} holds text that is none") from error
         finally:
             self._readers.append(connection)
 

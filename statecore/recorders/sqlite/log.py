@@ -15,8 +15,8 @@ from statecore.recorders.sqlite.schema import TOPIC_ID
 from statecore.recorders.sqlite.touches import Postings, add_posting, read_postings, versions
 
 _READ: Final = (
-    "SELECT version, position, state FROM events WHERE stream = ? AND version > ? AND version <= ?"
-    " ORDER BY version"
+    "SELECT version, position, CAST(state AS BLOB) FROM events"
+    " WHERE stream = ? AND version > ? AND version <= ? ORDER BY version"
 )
 _HEAD: Final = "SELECT version FROM events WHERE stream = ? ORDER BY version DESC LIMIT 1"
 _READ_LOG: Final = (
