@@ -80,6 +80,8 @@ class Timeline:
     def value_at(self, stream: Stream, key: str, version: int) -> Packed | None:
         """Return the packed value of a key at a version; ``None`` where the key is not there."""
         self.require_version(stream, version)  # first: what was erased must not be found warm
+        if version < stream.first_version:
+            return None
         known, packed = self._values.find(stream.id, key, version)
         if known:
             return packed
