@@ -6,7 +6,6 @@ Every method is a coroutine. ``statecore.blocking`` gives the same ones to plain
 from __future__ import annotations
 
 import inspect
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from datetime import timedelta
 from functools import partial
@@ -17,11 +16,7 @@ from statecore.appends import Append, WriteOptions
 from statecore.change import CLEAR, EMPTY, Change
 from statecore.engine import Engine
 from statecore.errors import (
-    Conflict,
     InputError,
-    KindMismatch,
-    MissingActor,
-    RetriesExhausted,
     StoreClosed,
 )
 from statecore.events import Birth, Event, Kind
@@ -31,7 +26,7 @@ from statecore.operations import Number
 from statecore.packed import thaw
 from statecore.state import Root, Tag, empty
 from statecore.stream import STALE, StreamName
-from statecore.transaction import Transaction
+from statecore.transaction import Transaction, run_until_committed
 from statecore.values import Value, pack, unpack
 
 ATTEMPTS_MAX: Final = 1_000
@@ -315,22 +310,12 @@ class StateManager:
         Raises:
             RetriesExhausted: others were faster until the attempts or the time ran out.
         """
-        until = time.monotonic() + deadline_seconds
-        lost: Conflict | None = None
-        for _ in range(attempts):
-            try:
-                async with self.transaction(**options) as tx:
-                    result = work(tx)
-                    if inspect.isawaitable(result):
-                        result = await result
-                return result
-            except Conflict as conflict:
-                lost = conflict
-            if options.get("expected_version") is not None:
-                raise lost  # it can't come true any more
-            if time.monotonic() > until:
-                break
-        raise RetriesExhausted(f"{self._stream.name}: others were faster every time") from lost
+        return await run_until_committed(
+            lambda: self.transaction(**options),
+            work,
+            attempts=attempts if options.get("expected_version") is None else None,
+            deadline_seconds=deadline_seconds,
+        )
 
     async def tag(
         self,
@@ -371,7 +356,7 @@ class StateManager:
             self._stream, self._birth, change, options, actor=self.actor, reads=reads, tag=tag
         )
         if self._kind is not None or self._stream.is_shared:
-            self._require_kind(append.actor)
+            self._stream.require_kind(self._kind, append.actor)
         return self._engine.waiter.write(append, self._engine.write_seconds)
 
     # Between the face and the engine
@@ -411,12 +396,3 @@ class StateManager:
         if self._ttl is not None:
             expires = self._engine.clock() + self._ttl // timedelta(microseconds=1)
         return Birth(*self._stream.name, self._kind or Kind.PERSISTENT, expires)
-
-    def _require_kind(self, actor: str | None) -> None:
-        """Refuse to write to a state of another kind, or to a shared one without saying who."""
-        birth = self._stream.birth
-        kind = birth.kind if birth else self._kind
-        if self._kind is not None and kind != self._kind:
-            raise KindMismatch(f"{self._stream.name} is {kind}, not {self._kind}")
-        if kind == Kind.SHARED and actor is None:
-            raise MissingActor(f"{self._stream.name} is shared: say who writes, with actor=")

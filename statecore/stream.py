@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple, Protocol
 
 from statecore.codec import Record, Sealer
-from statecore.errors import Erased, Expired
+from statecore.errors import Erased, Expired, KindMismatch, MissingActor
 from statecore.events import Birth, EventType, Kind, to_time
 from statecore.keys import DataKey
 from statecore.keys.ring import LOG_EPOCH
@@ -92,6 +92,18 @@ class Stream:
             raise Erased(f"{self.name} was erased at {when}; writing to it starts anew")
         if self.has_expired(now):
             raise Expired(f"{self.name} has expired; writing to it starts anew")
+
+    def require_kind(self, wanted: Kind | None, actor: str | None) -> None:
+        """Refuse to write to a state of another kind, or to a shared one without saying who.
+
+        Raises:
+            KindMismatch, MissingActor: says which.
+        """
+        kind = self.birth.kind if self.birth else wanted
+        if wanted is not None and kind != wanted:
+            raise KindMismatch(f"{self.name} is {kind}, not {wanted}")
+        if kind == Kind.SHARED and actor is None:
+            raise MissingActor(f"{self.name} is shared: say who writes, with actor=")
 
     def settle(self) -> None:
         """Note whether the state is over, or may be, after its root or its birth changed."""

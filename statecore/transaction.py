@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, TypeAlias
+from itertools import count
+from typing import Any, TypeAlias, TypeVar
 
 from statecore.agent_state import AgentState
 from statecore.change import CLEAR, EMPTY, Change
+from statecore.errors import Conflict, RetriesExhausted
 from statecore.operations import Number
 from statecore.packed import thaw
 from statecore.state import Root
 from statecore.values import Value
 from statecore.waiting import run
+
+_Returned = TypeVar("_Returned")
 
 Begin: TypeAlias = Callable[[], Awaitable[tuple[AgentState, Root]]]
 Commit: TypeAlias = Callable[[Change, int | None, set[str] | None], Awaitable[int]]
@@ -96,3 +102,32 @@ class Transaction:
             based = self._reads is None or bool(self._reads)
             base = self._root.version if based else None
             self.version = await self._commit(self._change, base, self._reads)
+
+
+async def run_until_committed(
+    begin: Callable[[], Transaction],
+    work: Callable[[Transaction], _Returned | Awaitable[_Returned]],
+    *,
+    attempts: int | None,
+    deadline_seconds: float,
+) -> _Returned:
+    """Run a function on one transaction after the other until one commits; return its result.
+
+    The loop of optimistic concurrency: decide, try to record, decide again on what others did. It
+    never waits, so nothing can deadlock. Without attempts to count it tries once, and the conflict
+    is the caller's.
+    """
+    until = time.monotonic() + deadline_seconds
+    for attempt in count(1):
+        try:
+            async with begin() as transaction:
+                result = work(transaction)
+                if inspect.isawaitable(result):
+                    result = await result
+            return result
+        except Conflict as conflict:
+            if attempts is None:
+                raise
+            if attempt >= attempts or time.monotonic() > until:
+                raise RetriesExhausted(f"lost {attempt} times in a row: {conflict}") from conflict
+    raise AssertionError  # counting never ends
