@@ -8,7 +8,7 @@ import msgpack
 from immutables import Map
 
 from statecore.packed import to_bytes
-from statecore.state import Root
+from statecore.state import NO_PAST, Root
 
 FORMAT: Final = 1  # On disk. Never renumber.
 
@@ -17,17 +17,18 @@ def pack_root(root: Root) -> bytes:
     """Pack a root."""
     keys = sorted(root.cells)
     cells = [root.cells[key] for key in keys]
-    return msgpack.packb(  # type: ignore[no-any-return]
-        [
-            FORMAT,
-            root.time,
-            root.weight,
-            dict(root.tags),
-            keys,
-            [version for version, _ in cells],
-            [to_bytes(packed) for _, packed in cells],
-        ]
-    )
+    image = [
+        FORMAT,
+        root.time,
+        root.weight,
+        dict(root.tags),
+        keys,
+        [version for version, _ in cells],
+        [to_bytes(packed) for _, packed in cells],
+    ]
+    if root.past:
+        image.append([[*line, version] for line, version in root.past.items()])
+    return msgpack.packb(image)  # type: ignore[no-any-return]
 
 
 def unpack_root(version: int, packed: bytes) -> Root:
@@ -37,10 +38,11 @@ def unpack_root(version: int, packed: bytes) -> Root:
         ValueError: the bytes are no root, or of another format; replay from the events instead.
     """
     try:
-        number, time, weight, tags, keys, versions, values = msgpack.unpackb(packed)
+        number, time, weight, tags, keys, versions, values, *more = msgpack.unpackb(packed)
     except (msgpack.UnpackException, TypeError) as error:
         raise ValueError("not a packed root") from error
     if number != FORMAT:
         raise ValueError(f"snapshot format {number}")
     cells = Map(zip(keys, zip(versions, values, strict=True), strict=True))
-    return Root(version, time, cells, weight, tags, None)
+    past = {(branch, generation): at for branch, generation, at in more[0]} if more else NO_PAST
+    return Root(version, time, cells, weight, tags, None, past)

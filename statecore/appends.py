@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, TypedDict
 from uuid import UUID
 
 from statecore.change import Change
 from statecore.codec import Record
-from statecore.codec.record import BIRTH, CAUSE, CLEARED, EVENT_ID, METADATA, TAG
-from statecore.events import Birth, EventType
+from statecore.codec.record import (
+    BIRTH,
+    CAUSE,
+    CLEARED,
+    EVENT_ID,
+    METADATA,
+    PARENTS,
+    PAST,
+    TAG,
+    TAKES_BACK,
+    write_birth,
+)
+from statecore.events import Birth, EventType, Moment, Past
 from statecore.state import Tag
 from statecore.stream import Stream
 from statecore.values import Value, pack
@@ -50,10 +61,13 @@ class Append:
         "future",
         "metadata",
         "notify",
+        "parents",
+        "past",
         "reads",
         "record",
         "stream",
         "tag",
+        "takes_back",
         "until",
         "version",
     )
@@ -87,6 +101,9 @@ class Append:
         self.tag = tag
         self._options = options
         self.actor = actor
+        self.parents: Sequence[Moment] = ()  # what a merge takes in, and all that is in there
+        self.past: Past = {}
+        self.takes_back: Sequence[int] = ()  # the versions whose effect this undoes
         self.base: int | None = None
         self.event_id: str | None = None
         self.metadata: bytes | None = None
@@ -120,7 +137,7 @@ class Append:
 
     def extras(self, *, first: bool) -> dict[str, Any] | None:
         """Return what the event says beside its operations; the first one tells the birth."""
-        if not (first or self._options or self.change.cleared or self.tag):
+        if not (first or self._options or self.change.cleared or self.tag or self.is_derived):
             return None
         extras: dict[str, Any] = {}
         if self.event_id is not None:
@@ -133,10 +150,19 @@ class Append:
             extras[TAG] = [self.tag.name, self.tag.version]
         if self.change.cleared:
             extras[CLEARED] = True
+        if self.parents:
+            extras[PARENTS] = [list(parent) for parent in self.parents]
+            extras[PAST] = [[*line, version] for line, version in self.past.items()]
+        if self.takes_back:
+            extras[TAKES_BACK] = list(self.takes_back)
         if first:
-            birth = self.birth()
-            extras[BIRTH] = [birth.agent_id, birth.branch, str(birth.kind), birth.expires]
+            extras[BIRTH] = write_birth(self.birth())
         return extras
+
+    @property
+    def is_derived(self) -> bool:
+        """Whether it comes from other events."""
+        return bool(self.parents or self.takes_back)
 
     def fail(self, error: BaseException) -> None:
         """Say that nothing of it was written, or that this is unknown."""

@@ -16,9 +16,10 @@ from statecore.errors import DamagedRecord, WrongExpectedVersion
 from statecore.events import Event, is_own_id
 from statecore.keys import DataKey
 from statecore.operations import Operation
-from statecore.recorders import EVERYTHING, LogStore
+from statecore.recorders import EVERYTHING
 from statecore.state import Root
-from statecore.stream import KeyHistory, Stream, clear_tag, key_tag
+from statecore.stream import Stream, clear_tag, key_tag
+from statecore.streams import Streams
 
 _EVENTS_MAX: Final = 100  # of the other side, told to the loser
 _IDS_SEARCHED: Final = 1024
@@ -33,6 +34,7 @@ class Pending:
         "_history",
         "_indexed",
         "_log",
+        "_replay",
         "_touched",
         "new_key",
         "records",
@@ -40,14 +42,15 @@ class Pending:
         "stream",
     )
 
-    def __init__(self, stream: Stream, root: Root, log: LogStore, history: KeyHistory) -> None:
+    def __init__(self, stream: Stream, root: Root, streams: Streams) -> None:
         self.stream = stream
         self.root = root
         self.records: list[Record] = []
         self.new_key: DataKey | None = None  # which the stream gets once it is committed
         self._committed = 0 if stream.is_erased else root.version
-        self._log = log
-        self._history = history
+        self._log = streams.log
+        self._replay = streams.replay
+        self._history = streams.aids.history
         self._indexed = 0  # of the records; most turns need no index of them
         self._touched: dict[str, int] = {}
         self._cleared = -1
@@ -108,7 +111,7 @@ class Pending:
         if not is_own_id(event_id):
             return 0
         rows = self._log.read(self.stream.id, 0, EVERYTHING, _IDS_SEARCHED, back=True)
-        readable = [row for row in rows if row[0] >= self.stream.first_version]
+        readable = [row for row in rows if row[0] >= self.stream.first_own]
         records = (self.stream.sealer.open(version, stored) for version, _, stored in readable)
         return next((record.version for record in records if record.event_id == event_id), 0)
 
@@ -167,11 +170,10 @@ class Pending:
     def _record(self, version: int) -> Record:
         if version > self._committed:
             return self.records[version - self._committed - 1]
-        ((_, _, stored),) = self._log.read(self.stream.id, version - 1, version)
-        return self.stream.sealer.open(version, stored)
+        return self._replay.record(self.stream, version)
 
     def _event(self, version: int) -> Event:
-        return self._record(version).event(*self.stream.name, position=0)
+        return self._record(version).event(*self.stream.name[:2], position=0)
 
 
 def _spell(versions: list[int]) -> str:

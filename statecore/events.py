@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, StrEnum
-from typing import Final
+from typing import Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 from statecore.change import EMPTY, Change
@@ -38,6 +38,38 @@ class Kind(StrEnum):
     TEMPORARY = "temporary"  # has a time to live; at its end the data key is destroyed
 
 
+class Moment(NamedTuple):
+    """A version of a branch. The generation tells branches apart that had a name in turn."""
+
+    branch: str
+    generation: int
+    version: int
+
+    @property
+    def line(self) -> Line:
+        """Which branch it is."""
+        return self.branch, self.generation
+
+
+Line: TypeAlias = tuple[str, int]
+"""A branch, by name and generation."""
+
+Past: TypeAlias = Mapping[Line, int]
+"""What a state has taken in of each branch: all events up to a version (a version vector)."""
+
+
+def join(one: Past, other: Past) -> Past:
+    """Return the past that holds both."""
+    if not other:
+        return one
+    return {line: max(one.get(line, 0), other.get(line, 0)) for line in {**one, **other}}
+
+
+def meet(one: Past, other: Past) -> Past:
+    """Return the past that both have in common."""
+    return {line: min(one[line], other[line]) for line in one.keys() & other.keys()}
+
+
 @dataclass(frozen=True, slots=True)
 class Birth:
     """What the first event of a stream says of it."""
@@ -46,6 +78,8 @@ class Birth:
     branch: str
     kind: Kind
     expires: int | None = None  # microseconds since 1970, UTC
+    generation: int = 0
+    fork: Moment | None = None  # where it began, if it is a fork
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +87,9 @@ class Event:
     """One immutable, atomic state transition, as it was recorded.
 
     ``touched`` names, for each key, the version that last touched it before this event (0: none),
-    ``position`` is the place in the whole log, ``metadata`` whatever the writer added.
+    ``position`` is the place in the whole log, ``metadata`` whatever the writer added. ``parents``
+    are the moments of other branches that a merge took in, ``takes_back`` the versions of the
+    events whose effect this one undid.
     """
 
     agent_id: str
@@ -70,6 +106,8 @@ class Event:
     touched: Mapping[str, int] = field(default_factory=dict)
     metadata: Mapping[str, Value] = field(default_factory=dict)
     tag: tuple[str, int | None] | None = None
+    parents: tuple[Moment, ...] = ()
+    takes_back: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         who = f" {self.actor}" if self.actor else ""

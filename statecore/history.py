@@ -44,9 +44,9 @@ class StateHistory:
 
     def __iter__(self) -> Iterator[Event]:
         for version, position, stored in self._rows():
-            record = self._stream.sealer.open(version, stored)
+            record = self._timeline.open(self._stream, version, stored)
             if self._span.actor is None or record.actor == self._span.actor:
-                yield record.event(*self._stream.name, position)
+                yield record.event(*self._stream.name[:2], position)
 
     def _rows(self) -> Iterator[Row]:
         """Yield the rows of the span, in its order."""
@@ -61,7 +61,7 @@ class StateHistory:
 
     def _rows_of_key(self, key: str) -> Iterator[Row]:
         for version in self._versions_of_key(key):
-            yield from self._timeline.rows(self._stream, version - 1, version, 1, back=False)
+            yield from self._timeline.rows(self._stream, version - 1, version, 1)
 
     def _versions_of_key(self, key: str) -> Iterator[int]:
         """Yield the versions that touched or cleared a key."""

@@ -23,6 +23,7 @@ from statecore.keys import (
     default_provider,
 )
 from statecore.keys.providers import GivenKey
+from statecore.lineage import InheritedKeyHistory
 from statecore.log import Sequencer, now
 from statecore.projections import FoldedKeyHistory, StoredKeyHistory
 from statecore.projections.catalog import births
@@ -187,7 +188,9 @@ class _Parts:
         self._keeper = SnapshotKeeper(log, _report)
         kept = log.history
         aids = Aids(
-            history=FoldedKeyHistory() if kept is None else StoredKeyHistory(kept),
+            history=InheritedKeyHistory(
+                FoldedKeyHistory() if kept is None else StoredKeyHistory(kept)
+            ),
             snapshots=self._keeper if options.snapshots else NoSnapshots(),
             roots=WarmRoots(2 * options.cache_mib),
             values=WarmValues(options.cache_mib * _MEBIBYTE // 4),

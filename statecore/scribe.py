@@ -11,7 +11,7 @@ from statecore.codec import Record, Sealer, Writer, pack_body, read_epoch, read_
 from statecore.codec.record import make_body
 from statecore.conflicts import Pending
 from statecore.errors import LimitExceeded
-from statecore.events import EventType
+from statecore.events import EventType, join
 from statecore.keys import DataKey
 from statecore.keys.ring import LOG_EPOCH
 from statecore.recorders import EVERYTHING, Turn
@@ -119,6 +119,8 @@ class _Page:
         """Append one event, or say to its caller why not."""
         try:
             pending = self._pending.get(append.stream) or self._pending_of(append.stream)
+            if append.stream.has_lost_its_past:
+                append.stream.require_readable(time)
             if append.stream.has_expired(time):
                 self.expired.add(append.stream)
                 self.postponed.append(append)
@@ -137,13 +139,13 @@ class _Page:
     def _pending_of(self, stream: Stream) -> Pending:
         if stream.freshness != self._freshness or self._freshness < 0:
             self._streams.refresh(stream)
-        pending = Pending(stream, stream.root, self._streams.log, self._streams.aids.history)
+        pending = Pending(stream, stream.root, self._streams)
         self._pending[stream] = pending
         return pending
 
     def _append(self, pending: Pending, append: Append, time: int) -> None:
         stream, root, change = append.stream, pending.root, append.change
-        first = root.version == 0 or (stream.is_erased and not pending.records)
+        first = root.version < stream.first_own or (stream.is_erased and not pending.records)
         wire, cells, weight = decide(root, change, pending.last_touched)
         tags_after = name_version(root.tags, append.tag) if append.tag else root.tags
         body = make_body(wire, append.actor, append.reason, append.type, append.extras(first=first))
@@ -162,7 +164,8 @@ class _Page:
         self._turn.append(stream.id, version, stored, pending.tags(change), id_of)
 
         record = Record(version, stored, stream.sealer, body)
-        pending.advance(Root(version, time, cells, weight, tags_after, record), record)
+        past = join(root.past, record.past) if append.parents else root.past
+        pending.advance(Root(version, time, cells, weight, tags_after, record, past), record)
         append.version, append.record = version, record
 
     def _new_key(self, stream: Stream, append: Append, version: int) -> DataKey:

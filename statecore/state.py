@@ -14,7 +14,7 @@ from immutables import Map
 
 from statecore.change import Change
 from statecore.codec import Record
-from statecore.codec.record import CLEARED, TAG, TYPE
+from statecore.codec.record import CLEARED, PARENTS, TAG, TYPE
 from statecore.codec.wire import (
     EXTEND,
     PUT,
@@ -27,7 +27,7 @@ from statecore.codec.wire import (
 )
 from statecore.diff import grown
 from statecore.errors import DamagedRecord, OperationMismatch, TagExists
-from statecore.events import EventType
+from statecore.events import EventType, Line, Past, join
 from statecore.operations import Operation, Put
 from statecore.packed import Packed, is_list, to_bytes
 
@@ -47,10 +47,13 @@ class Tag(NamedTuple):
     replace: bool = False
 
 
+NO_PAST: Final[Past] = {}
+
+
 class Root:
     """The whole state of a stream at a version. Never changed once made."""
 
-    __slots__ = ("cells", "last", "tags", "time", "version", "weight")
+    __slots__ = ("cells", "last", "past", "tags", "time", "version", "weight")
 
     def __init__(
         self,
@@ -60,6 +63,7 @@ class Root:
         weight: int,
         tags: Mapping[str, int],
         last: Record | None,
+        past: Past = NO_PAST,
     ) -> None:
         self.version = version
         self.time = time  # of the last event, in microseconds since 1970, UTC
@@ -67,6 +71,7 @@ class Root:
         self.weight = weight  # bytes of all keys and values
         self.tags = tags
         self.last = last  # the last event, where it was at hand
+        self.past = past  # what it has taken in of other branches
 
 
 NOTHING: Final[Map[str, Cell]] = Map()
@@ -84,7 +89,7 @@ def fold(root: Root, records: Iterable[Record]) -> Root:
         DamagedRecord: a record does not follow, or does not fit the state it meets.
     """
     record = root.last
-    version, weight, tags = root.version, root.weight, root.tags
+    version, weight, tags, past = root.version, root.weight, root.tags, root.past
     cells = root.cells.mutate()
     for record in records:
         version += 1
@@ -92,7 +97,7 @@ def fold(root: Root, records: Iterable[Record]) -> Root:
             raise DamagedRecord(f"version {version} is missing: {record.version} is in its place")
         body = record.body
         if len(body) > TYPE:
-            weight, tags, cells = _begin(record, weight, tags, cells)
+            weight, tags, cells, past = _begin(record, weight, tags, cells, past)
         operations = body[0]
         for at in range(0, len(operations), STRIDE):
             key, code, argument = operations[at], operations[at + 1], operations[at + 3]
@@ -108,20 +113,28 @@ def fold(root: Root, records: Iterable[Record]) -> Root:
     if record is root.last:
         return root
     assert record is not None
-    return Root(version, record.time, cells.finish(), weight, tags, record)
+    return Root(version, record.time, cells.finish(), weight, tags, record, past)
 
 
-def _begin(record: Record, weight: int, tags: Mapping[str, int], cells: Any) -> Any:
+def forked(root: Root, line: Line) -> Root:
+    """Return the root that a fork of a branch begins with."""
+    past = join(root.past, {line: root.version})
+    return Root(root.version, root.time, root.cells, root.weight, root.tags, root.last, past)
+
+
+def _begin(record: Record, weight: int, tags: Mapping[str, int], cells: Any, past: Past) -> Any:
     """Do what an event does beside its operations."""
     extras = record.extras
     if record.type == EventType.ERASED:
-        return 0, {}, NOTHING.mutate()
+        return 0, {}, NOTHING.mutate(), NO_PAST
     if CLEARED in extras:
         weight, cells = 0, NOTHING.mutate()
     if TAG in extras:
         name, version = extras[TAG]
         tags = name_version(tags, Tag(name, version, replace=True))
-    return weight, tags, cells
+    if PARENTS in extras:
+        past = join(past, record.past)
+    return weight, tags, cells, past
 
 
 def name_version(tags: Mapping[str, int], tag: Tag) -> Mapping[str, int]:

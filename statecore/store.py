@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, Protocol, Self
+from typing import Protocol, Self
 
 from statecore.blocking import BlockingManager
 from statecore.change import CLEAR, Change
@@ -13,11 +13,9 @@ from statecore.engine import Engine
 from statecore.errors import InputError
 from statecore.events import Birth, Kind
 from statecore.manager import StateManager
-from statecore.stream import StreamName
+from statecore.stream import MAIN, StreamName
 from statecore.values import check_key
 from statecore.waiting import run
-
-MAIN: Final = "main"
 
 
 class Parts(Protocol):

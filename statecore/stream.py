@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, Protocol
 
 from statecore.codec import Record, Sealer
 from statecore.errors import Erased, Expired, KindMismatch, MissingActor
-from statecore.events import Birth, EventType, Kind, to_time
+from statecore.events import Birth, EventType, Kind, Moment, to_time
 from statecore.keys import DataKey
 from statecore.keys.ring import LOG_EPOCH
 from statecore.packed import Packed
@@ -21,14 +21,18 @@ _TAGS_CACHED_MAX: Final = 100_000
 STALE: Final = -2
 
 
+MAIN: Final = "main"
+
+
 class StreamName(NamedTuple):
-    """Whose state, and on which branch."""
+    """Whose state, and on which branch; the generation tells those apart that had one name."""
 
     agent_id: str
-    branch: str = "main"
+    branch: str = MAIN
+    generation: int = 0
 
     def __str__(self) -> str:
-        return self.agent_id if self.branch == "main" else f"{self.agent_id}@{self.branch}"
+        return self.agent_id if self.branch == MAIN else f"{self.agent_id}@{self.branch}"
 
 
 class Stream:
@@ -39,6 +43,10 @@ class Stream:
         self.id = stream_id
         self.keys = keys  # by epoch; ``None`` where one was destroyed
         self.root: Root = empty()
+        self.origin: Moment | None = None  # where it is to fork, until its first event says so
+        self.parent: Stream | None = None  # which it shares its history with, up to its fork
+        self.fork = 0
+        self.has_lost_its_past = False  # what it forked from was erased
         self.birth: Birth | None = None
         self.freshness = STALE
         self.key: DataKey | None = None  # of new events; none before the first and once erased
@@ -63,8 +71,27 @@ class Stream:
     @property
     def first_version(self) -> int:
         """The first version that can be read: those before were erased."""
+        return self.first_own if self.parent is None else self.parent.first_version
+
+    @property
+    def first_own(self) -> int:
+        """The first version of its own, that no parent has."""
         alive = [key.since for epoch, key in self.keys.items() if key and epoch != LOG_EPOCH]
         return min(alive, default=self.root.version + 1)
+
+    def owner(self, version: int) -> Stream:
+        """Return the stream whose event a version is: itself, or one it forked from."""
+        stream = self
+        while stream.parent is not None and version <= stream.fork:
+            stream = stream.parent
+        return stream
+
+    def descends_from(self, stream_id: bytes) -> bool:
+        """Tell whether it shares history with a stream."""
+        parent = self.parent
+        while parent is not None and parent.id != stream_id:
+            parent = parent.parent
+        return parent is not None
 
     @property
     def tag_key(self) -> DataKey:
@@ -87,6 +114,8 @@ class Stream:
         Raises:
             Expired, Erased: says which.
         """
+        if self.has_lost_its_past:
+            raise Erased(f"{self.name}: what it forked from was erased; nothing of it is left")
         if self.is_erased:
             when = to_time(self.root.time)
             raise Erased(f"{self.name} was erased at {when}; writing to it starts anew")
@@ -108,8 +137,12 @@ class Stream:
     def settle(self) -> None:
         """Note whether the state is over, or may be, after its root or its birth changed."""
         last = self.root.last
-        self.is_erased = self.root.version > 0 and (
-            self.key is None or (last is not None and last.type == EventType.ERASED)
+        self.is_erased = self.has_lost_its_past or (
+            self.root.version > 0
+            and (
+                (self.key is None and self.parent is None)
+                or (last is not None and last.type == EventType.ERASED)
+            )
         )
         self.expires = self.birth.expires if self.birth and not self.is_erased else None
         self.guarded = self.is_erased or self.expires is not None

@@ -10,15 +10,15 @@ from weakref import WeakValueDictionary
 
 from statecore.codec import Record, Sealer, read_epoch
 from statecore.codec.record import TYPE
-from statecore.events import Birth
+from statecore.events import Birth, Moment
 from statecore.keys import KeyRing
 from statecore.keys.ring import LOG_EPOCH
 from statecore.recorders import EVERYTHING, LogStore, Row
+from statecore.replay import WARM_DISTANCE, Replay
 from statecore.state import Root, empty, fold
 from statecore.stream import Aids, Stream, StreamName
 from statecore.values import pack
 
-WARM_DISTANCE: Final = 256  # versions between roots kept warm
 _PAGE: Final = 2_000
 _OPENINGS: Final = 64  # between looks at what all open streams weigh
 _REPLAY_WEIGHT: Final = 128  # replaying an event costs as much as loading so many more bytes
@@ -37,6 +37,7 @@ class Streams:
         self.log = log
         self.ring = ring
         self.aids = aids
+        self.replay = Replay(log, aids)
         self._cache_bytes_max = cache_bytes_max
         self._recent: OrderedDict[StreamName, Stream] = OrderedDict()
         # Whoever still holds a stream must share it with whoever opens it anew: there is one
@@ -47,14 +48,19 @@ class Streams:
 
     def id_of(self, name: StreamName) -> bytes:
         """Return the pseudonym of a stream: all that a log tells of its name."""
-        return self.ring.log_key.tag(b"s" + pack(list(name)))
+        parts = name if name.generation else name[:2]
+        return self.ring.log_key.tag(b"s" + pack(list(parts)))
 
-    def open(self, name: StreamName) -> Stream:
-        """Return a stream, opened now or before; its root may be out of date."""
+    def open(self, name: StreamName, origin: Moment | None = None) -> Stream:
+        """Return a stream, opened now or before; its root may be out of date.
+
+        A fork that has no event of its own yet begins at its origin.
+        """
         with self._lock:
             stream = self._recent.get(name) or self._held.get(name)
             if stream is None:
                 stream = self._held[name] = self.adopt(name, self.id_of(name))
+                stream.origin = origin
             self._recent[name] = stream
             self._recent.move_to_end(name)
             self._opened += 1
@@ -87,9 +93,16 @@ class Streams:
         if freshness == stream.freshness and freshness >= 0:
             return stream.root
         with stream.lock:
+            if stream.parent is not None and self._has_lost(stream.parent, stream.fork):
+                self._start(stream)
             self._catch_up(stream)
             stream.freshness = freshness
         return stream.root
+
+    def _has_lost(self, parent: Stream, fork: int) -> bool:
+        """Tell whether what a stream shares with its parent was erased."""
+        self.refresh(parent)
+        return parent.is_erased or fork < parent.first_version - 1
 
     def _catch_up(self, stream: Stream) -> None:
         if stream.root.version == 0:
@@ -115,25 +128,41 @@ class Streams:
         """
         stream.load_keys(self.ring.keys(stream.id))
         stream.sealer = self._new_sealer(stream)
+        stream.parent = None
         self.aids.history.forget(stream.id)
-        if stream.key is None:
-            self._start_erased(stream)
+        if stream.key is None and self._start_erased(stream):
             return
-        first = stream.first_version
-        kept = self.aids.snapshots.load(stream, EVERYTHING)
-        stream.weight_since_snapshot = 0
-        stream.root = kept if kept and kept.version >= first else empty(first - 1)
+        first = stream.first_own
         for version, _, stored in self.log.read(stream.id, first - 1, first):
             stream.birth = stream.sealer.open(version, stored).birth
+        origin = stream.birth.fork if stream.birth else stream.origin
+        if origin is not None and not self._inherit(stream, origin):
+            return
+        kept = self.aids.snapshots.load(stream, EVERYTHING) if stream.key else None
+        stream.weight_since_snapshot = 0
+        stream.root = kept if kept and kept.version >= first else self.replay.base(stream)
         stream.settle()
 
-    def _start_erased(self, stream: Stream) -> None:
-        """Begin at the event that says that the state was erased."""
+    def _inherit(self, stream: Stream, origin: Moment) -> bool:
+        """Have a stream begin with its parent's state; tell whether that is still there."""
+        parent = self.open(StreamName(stream.name.agent_id, *origin.line))
+        stream.has_lost_its_past = self._has_lost(parent, origin.version)
+        if stream.has_lost_its_past:
+            stream.root = empty(max(origin.version, self.log.version(stream.id)))
+            stream.settle()
+            return False
+        stream.parent, stream.fork = parent, origin.version
+        return True
+
+    def _start_erased(self, stream: Stream) -> bool:
+        """Begin at the event that says that the state was erased; tell whether there is one."""
         for version, _, stored in self.log.read(stream.id, 0, EVERYTHING, 1, back=True):
             record = stream.sealer.open(version, stored)
             stream.root = fold(empty(version - 1), [record])
             stream.birth = None
-        stream.settle()
+            stream.settle()
+            return True
+        return False
 
     def advance(self, stream: Stream, root: Root, records: Sequence[Record]) -> None:
         """Make a root the stream's current one, unless it is there already or further."""
@@ -157,7 +186,7 @@ class Streams:
         stream.load_keys(self.ring.keys(stream_id))
         if stream.key is None:
             return None
-        ((version, _, stored),) = self.log.read(stream_id, stream.first_version - 1, EVERYTHING, 1)
+        ((version, _, stored),) = self.log.read(stream_id, stream.first_own - 1, EVERYTHING, 1)
         return stream.sealer.open(version, stored).birth
 
     def forget(self, stream_id: bytes) -> None:
@@ -165,6 +194,6 @@ class Streams:
         self.aids.roots.forget(stream_id)
         self.aids.values.forget(stream_id)
         for stream in list(self._held.values()):
-            if stream.id == stream_id:
+            if stream.id == stream_id or stream.descends_from(stream_id):
                 with stream.lock:
                     self._start(stream)

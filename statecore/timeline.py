@@ -19,9 +19,9 @@ from statecore.events import Event
 from statecore.operations import Operation
 from statecore.packed import Packed
 from statecore.recorders import EVERYTHING, Row
-from statecore.state import Root, changed_keys, empty, fold, values_of
+from statecore.state import Root, changed_keys, values_of
 from statecore.stream import Stream
-from statecore.streams import WARM_DISTANCE, Streams
+from statecore.streams import Streams
 
 _CHAIN_MAX: Final = 32  # operations that build on each other, before replay is cheaper
 _COMPOSED_MAX: Final = 2_000  # events, before comparing two states is cheaper
@@ -32,8 +32,9 @@ class Timeline:
 
     def __init__(self, streams: Streams) -> None:
         self._streams = streams
-        self._log = streams.log
-        self._history, self._snapshots, self._roots, self._values = streams.aids
+        self._replay = streams.replay
+        self._history = streams.aids.history
+        self._values = streams.aids.values
         self._not_cleared: dict[bytes, int] = {}  # by stream: up to which version it never was
 
     def require_version(self, stream: Stream, version: int) -> None:
@@ -52,30 +53,11 @@ class Timeline:
     def root_at(self, stream: Stream, version: int) -> Root:
         """Return the whole state at a version."""
         self.require_version(stream, version)
-        if version == stream.root.version:
-            return stream.root
-        root = self._begin(stream, version)
-        while root.version < version:
-            until = min(version, (root.version // WARM_DISTANCE + 1) * WARM_DISTANCE)
-            root = fold(root, self.records(stream, root.version, until))
-            self._roots.keep(stream.id, root)
-        return root
+        return self._replay.root_at(stream, version)
 
     def is_near(self, stream: Stream, version: int) -> bool:
         """Tell whether the state at a version is at hand, or a few events away from one that is."""
-        if version == stream.root.version:
-            return True
-        warm = self._roots.nearest(stream.id, version)
-        return warm is not None and version - warm.version <= WARM_DISTANCE
-
-    def _begin(self, stream: Stream, version: int) -> Root:
-        """Return the nearest root to replay from."""
-        start = empty(stream.first_version - 1)
-        warm = self._roots.nearest(stream.id, version) or start
-        if version - warm.version <= 2 * WARM_DISTANCE:
-            return warm
-        kept = self._snapshots.load(stream, version) or start
-        return max(warm, kept, key=lambda root: root.version)
+        return self._replay.is_near(stream, version)
 
     def value_at(self, stream: Stream, key: str, version: int) -> Packed | None:
         """Return the packed value of a key at a version; ``None`` where the key is not there."""
@@ -140,19 +122,20 @@ class Timeline:
         """
         if root.version < stream.first_version - 1:
             raise Erased(f"{stream.name}: version {root.version} was erased")
-        ((version, position, stored),) = self._log.read(stream.id, root.version - 1, root.version)
-        return stream.sealer.open(version, stored).event(*stream.name, position)
+        ((version, position, stored),) = self.rows(stream, root.version - 1, root.version, 1)
+        return self.open(stream, version, stored).event(*stream.name[:2], position)
+
+    def open(self, stream: Stream, version: int, stored: bytes) -> Record:
+        """Return the record of a row."""
+        return self._replay.open(stream, version, stored)
 
     def record(self, stream: Stream, version: int) -> Record:
         """Return one record."""
-        ((_, _, stored),) = self._log.read(stream.id, version - 1, version)
-        return stream.sealer.open(version, stored)
+        return self._replay.record(stream, version)
 
     def records(self, stream: Stream, after: int, until: int) -> Iterator[Record]:
         """Return the records after a version and up to another, oldest first."""
-        opened = stream.sealer.open
-        for version, _, stored in self._log.read(stream.id, after, until):
-            yield opened(version, stored)
+        return self._replay.records(stream, after, until)
 
     def change_between(self, stream: Stream, version: int, other: int) -> Change:
         """Return the change that leads from one version to another, forwards or backwards.
@@ -208,12 +191,14 @@ class Timeline:
         return low
 
     def _row(self, stream: Stream, version: int) -> Row | None:
-        found = self._log.read(stream.id, version - 1, version)
+        found = self._replay.rows(stream, version - 1, version)
         return found[0] if found else None
 
-    def rows(self, stream: Stream, after: int, until: int, limit: int, *, back: bool) -> list[Row]:
+    def rows(
+        self, stream: Stream, after: int, until: int, limit: int, *, back: bool = False
+    ) -> list[Row]:
         """Return rows of a stream, as the log does."""
-        return self._log.read(stream.id, after, min(until, EVERYTHING), limit, back=back)
+        return self._replay.rows(stream, after, min(until, EVERYTHING), limit, back=back)
 
 
 def _apply_all(packed: Packed | None, chain: list[Operation]) -> Packed | None:

@@ -7,14 +7,14 @@ its end only as much is there as says something (docs/format.md).
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
 import msgpack
 
 from statecore.codec.numbers import read_number
 from statecore.codec.wire import STRIDE, Wire, read_change, rows
-from statecore.events import Birth, Event, EventType, Kind, event_id, to_time
+from statecore.events import Birth, Event, EventType, Kind, Moment, Past, event_id, join, to_time
 from statecore.values import unpack
 
 FORMAT: Final = 1  # On disk. Never renumber.
@@ -36,6 +36,7 @@ _ENTRIES: Final = 5
 
 # The names of extras. On disk. Never rename.
 EVENT_ID, METADATA, CAUSE, BIRTH, TAG, CLEARED = "i", "m", "c", "b", "t", "x"
+PARENTS, PAST, TAKES_BACK = "p", "v", "u"
 
 
 class Headers(Protocol):
@@ -98,7 +99,18 @@ class Record:
     def birth(self) -> Birth | None:
         """What the first event of a stream says of it."""
         birth = self.extras.get(BIRTH)
-        return Birth(birth[0], birth[1], Kind(birth[2]), birth[3]) if birth else None
+        return read_birth(birth) if birth else None
+
+    @property
+    def parents(self) -> tuple[Moment, ...]:
+        """The moments of other branches that a merge took in."""
+        return tuple(Moment(*parent) for parent in self.extras.get(PARENTS, ()))
+
+    @property
+    def past(self) -> Past:
+        """All that these moments have taken in."""
+        own = {parent.line: parent.version for parent in self.parents}
+        return join(own, {(name, at): v for name, at, v in self.extras.get(PAST, ())})
 
     def event(self, agent_id: str, branch: str, position: int) -> Event:
         """Return the event for people to read."""
@@ -123,10 +135,27 @@ class Record:
             },
             metadata=unpack(metadata) if metadata else {},
             tag=(tag[0], tag[1]) if tag else None,
+            parents=self.parents,
+            takes_back=tuple(extras.get(TAKES_BACK, ())),
         )
 
 
 _NOTHING: Final[Mapping[str, Any]] = {}
+
+
+def write_birth(birth: Birth) -> list[Any]:
+    """Return a birth as an extra."""
+    entries: list[Any] = [birth.agent_id, birth.branch, str(birth.kind), birth.expires]
+    if birth.generation or birth.fork:
+        entries += [birth.generation, list(birth.fork) if birth.fork else None]
+    return entries
+
+
+def read_birth(entries: Sequence[Any]) -> Birth:
+    """Return the birth that an extra tells of."""
+    agent_id, branch, kind, expires, *more = entries
+    generation, fork = more or (0, None)
+    return Birth(agent_id, branch, Kind(kind), expires, generation, Moment(*fork) if fork else None)
 
 
 def read_time(stored: bytes) -> int:

@@ -46,7 +46,7 @@ class MemoryLog:
         stream, version, stored, tags, id_tag = event
         position = len(self._log) + 1
         rows = self._streams.setdefault(stream, [])
-        assert version == len(rows) + 1, "versions are contiguous"
+        assert not rows or version == rows[-1][0] + 1, "versions are contiguous"
         rows.append((version, position, stored))
         for tag in tags:
             self._touches.setdefault((stream, tag), []).append(version)
@@ -80,7 +80,8 @@ class MemoryLog:
         return self._writers[number - 1] if 0 < number <= len(self._writers) else None
 
     def version(self, stream: bytes) -> int:
-        return len(self._streams.get(stream, ()))
+        rows = self._streams.get(stream)
+        return rows[-1][0] if rows else 0
 
     def last_position(self) -> int:
         return len(self._log)
@@ -94,7 +95,9 @@ class MemoryLog:
         *,
         back: bool = False,
     ) -> list[Row]:
-        rows = self._streams.get(stream, [])[after:until]
+        rows = self._streams.get(stream, [])
+        before = rows[0][0] - 1 if rows else 0  # a fork begins where it left its parent
+        rows = rows[max(after - before, 0) : max(until - before, 0)]
         if back:
             rows.reverse()
         return rows if limit < 0 else rows[:limit]

@@ -46,7 +46,7 @@ class Turn(Protocol):
 
         Args:
             stream: 16 bytes.
-            version: the stream's version plus one.
+            version: the stream's version plus one; a new stream may begin at any.
             stored: the event.
             tags: the tags of the keys it touches, for the key history.
             id_tag: the tag of an id that its caller chose, to be found again.

@@ -1,0 +1,196 @@
+"""Reading one agent's state: as it is now, and as it was at any moment."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from functools import partial
+from typing import Any, Final
+
+from statecore.agent_state import AgentState
+from statecore.change import Change
+from statecore.engine import Engine
+from statecore.errors import StoreClosed
+from statecore.events import Event, Kind
+from statecore.history import Span, StateHistory
+from statecore.moments import Point, version_of
+from statecore.packed import thaw
+from statecore.state import Root
+from statecore.stream import STALE, StreamName
+from statecore.values import Value
+
+_DIFF_NEAR: Final = 256  # events; composing so many takes about a millisecond
+
+
+class StateReader:
+    """The half of ``StateManager`` that reads."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        name: StreamName,
+        *,
+        actor: str | None = None,
+        kind: Kind | None = None,
+        ttl: timedelta | None = None,
+    ) -> None:
+        self._engine = engine
+        self._stream = engine.streams.open(name)
+        self._kind = kind
+        self._ttl = ttl
+        self.actor = actor
+        """Who writes through this manager."""
+
+    @property
+    def agent_id(self) -> str:
+        """Whose state it is."""
+        return self._stream.name.agent_id
+
+    @property
+    def branch(self) -> str:
+        """The branch."""
+        return self._stream.name.branch
+
+    @property
+    def kind(self) -> Kind | None:
+        """How long the state lives and who writes it; ``None`` before it is known."""
+        return self._stream.birth.kind if self._stream.birth else self._kind
+
+    async def get_state(
+        self, key: str, default: Value = None, *, into: type[Any] | None = None
+    ) -> Value:
+        """Return a fresh value of a key as it is now.
+
+        Args:
+            key: the key.
+            default: what to return where there is no such key.
+            into: a pydantic model to return the value as.
+
+        Raises:
+            Expired, Erased: the state has ended; it is not read as empty.
+        """
+        if self._stream.freshness == STALE:
+            await self._load()
+        cell = self._root().cells.get(key)
+        if cell is None:
+            return default
+        value = thaw(cell[1])
+        return value if into is None else into.model_validate(value)
+
+    async def at(self, point: Point | None = None) -> AgentState:
+        """Return the whole state at a moment: a version, a time, a tag, a position; or now.
+
+        At a time, it is the state after the last event recorded up to then.
+
+        Raises:
+            VersionNotFound, TagNotFound: there is no such moment.
+            Expired, Erased: the state has ended, or what came before that moment was erased.
+        """
+        await self._load()
+        timeline, stream, version = self._engine.timeline, self._stream, self._version(point)
+        if timeline.is_near(stream, version):
+            return self._state(timeline.root_at(stream, version))
+        return self._state(await self._engine.waiter.away(timeline.root_at, stream, version))
+
+    async def value_at(self, key: str, point: Point, default: Value = None) -> Value:
+        """Return a fresh value of one key at a moment, without building the whole state."""
+        if self._stream.freshness == STALE:
+            await self._load()
+        packed = self._engine.timeline.value_at(self._stream, key, self._version(point))
+        return default if packed is None else thaw(packed)
+
+    async def version(self) -> int:
+        """Return the version of the state now: how many events it has; 0 before the first."""
+        await self._load()
+        return self._engine.streams.refresh(self._stream).version
+
+    async def diff(self, point: Point, other: Point | None = None) -> Change:
+        """Return the change that leads from one moment to another, or to now.
+
+        Print it, or apply it. Forwards it is what was done in between, composed into one.
+        """
+        await self._load()
+        between = self._engine.timeline.change_between
+        stream, version, to = self._stream, self._version(point), self._version(other)
+        if abs(to - version) <= _DIFF_NEAR:
+            return between(stream, version, to)
+        return await self._engine.waiter.away(between, stream, version, to)
+
+    def history(
+        self,
+        key: str | None = None,
+        *,
+        actor: str | None = None,
+        since: Point | None = None,
+        until: Point | None = None,
+        newest_first: bool = False,
+    ) -> StateHistory:
+        """Return the events: of all or of one key, of anybody or one actor, from after a moment.
+
+        Args:
+            key: only events that touched this key.
+            actor: only events of this actor.
+            since: only events after this moment.
+            until: only events up to this moment.
+            newest_first: backwards.
+        """
+        first = self._stream.first_version - 1 if self._root().version else 0
+        span = Span(
+            after=max(first, 0 if since is None else self._version(since)),
+            until=self._version(until),
+            key=key,
+            actor=actor,
+            newest_first=newest_first,
+        )
+        return StateHistory(self._engine.streams, self._engine.timeline, self._stream, span)
+
+    async def tags(self) -> dict[str, int]:
+        """Return the version that each tag names."""
+        await self._load()
+        return dict(self._root().tags)
+
+    async def watch(self, since: Point | None = None) -> AsyncIterator[Event]:
+        """Yield the events after a moment, or from now on, as they come; ends with the store.
+
+        Events of this process come at once, those of others within 50 ms. None is left out.
+        """
+        version = self._version(since)
+        bell = self._engine.waiter.bell()
+        end = self._engine.streams.log.subscribe(bell.ring)
+        try:
+            while True:
+                for event in self._events_after(version):
+                    yield event
+                    version = event.version
+                await bell.wait()
+        except StoreClosed:
+            return
+        finally:
+            end()
+
+    def _events_after(self, version: int) -> StateHistory:
+        head = self._engine.streams.refresh(self._stream).version
+        span = Span(max(version, self._stream.first_version - 2), head)
+        return StateHistory(self._engine.streams, self._engine.timeline, self._stream, span)
+
+    async def _load(self) -> None:
+        """Load the state before its first use, which may take a while."""
+        if self._stream.freshness == STALE:
+            await self._engine.waiter.away(self._engine.streams.refresh, self._stream)
+
+    def _root(self) -> Root:
+        """Return the current root, if it may be read."""
+        stream = self._stream
+        root = self._engine.streams.refresh(stream)
+        if stream.guarded:
+            stream.require_readable(self._engine.clock())
+        return root
+
+    def _state(self, root: Root) -> AgentState:
+        stream, birth = self._stream, self._stream.birth
+        load = partial(self._engine.timeline.event, stream)
+        return AgentState(*stream.name[:2], birth.kind if birth else None, root, load)
+
+    def _version(self, point: Point | None) -> int:
+        root = self._root()
+        return version_of(point, self._stream, root, self._engine.timeline)

@@ -1,0 +1,99 @@
+"""Replay: the rows and records of a stream, those shared with its parents too, and its states.
+
+Every route to a state leads to the same answer and is only chosen for its cost: a warm root, a
+snapshot and the events after it, or all events from the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from statecore.codec import Record
+from statecore.recorders import LogStore, Row
+from statecore.state import Root, empty, fold, forked
+from statecore.stream import Aids, Stream
+
+WARM_DISTANCE: Final = 256  # versions between roots kept warm
+
+
+class Replay:
+    """Reads streams whose keys are loaded. Safe to use from any thread."""
+
+    def __init__(self, log: LogStore, aids: Aids) -> None:
+        self._log = log
+        self._snapshots = aids.snapshots
+        self._roots = aids.roots
+
+    def rows(
+        self, stream: Stream, after: int, until: int, limit: int = -1, *, back: bool = False
+    ) -> list[Row]:
+        """Return rows as the log does, a parent's where the stream shares them."""
+        parent = stream.parent
+        if parent is None or after >= stream.fork:
+            return self._log.read(stream.id, after, until, limit, back=back)
+
+        own, shared = (stream, stream.fork, until), (parent, after, min(until, stream.fork))
+        if until <= stream.fork:
+            return self.rows(*shared, limit, back=back)
+        first, second = (own, shared) if back else (shared, own)
+        rows = self.rows(*first, limit, back=back)
+        if len(rows) == limit:
+            return rows
+        rest = limit if limit < 0 else limit - len(rows)
+        return rows + self.rows(*second, rest, back=back)
+
+    def open(self, stream: Stream, version: int, stored: bytes) -> Record:
+        """Return the record of a row."""
+        return stream.owner(version).sealer.open(version, stored)
+
+    def record(self, stream: Stream, version: int) -> Record:
+        """Return one record."""
+        owner = stream.owner(version)
+        ((_, _, stored),) = self._log.read(owner.id, version - 1, version)
+        return owner.sealer.open(version, stored)
+
+    def records(self, stream: Stream, after: int, until: int) -> Iterator[Record]:
+        """Return the records after a version and up to another, oldest first."""
+        parent = stream.parent
+        if parent is not None and after < stream.fork:
+            yield from self.records(parent, after, min(until, stream.fork))
+            after = stream.fork
+        if after < until:
+            opened = stream.sealer.open
+            for version, _, stored in self._log.read(stream.id, after, until):
+                yield opened(version, stored)
+
+    def root_at(self, stream: Stream, version: int) -> Root:
+        """Return the whole state at a version that there is."""
+        stream = stream.owner(version)
+        if version == stream.root.version:
+            return stream.root
+        root = self._begin(stream, version)
+        while root.version < version:
+            until = min(version, (root.version // WARM_DISTANCE + 1) * WARM_DISTANCE)
+            root = fold(root, self.records(stream, root.version, until))
+            self._roots.keep(stream.id, root)
+        return root
+
+    def is_near(self, stream: Stream, version: int) -> bool:
+        """Tell whether the state at a version is at hand, or a few events away from one that is."""
+        stream = stream.owner(version)
+        if version == stream.root.version:
+            return True
+        warm = self._roots.nearest(stream.id, version)
+        return warm is not None and version - warm.version <= WARM_DISTANCE
+
+    def base(self, stream: Stream) -> Root:
+        """Return the state that a stream begins with: nothing, or its parent's at the fork."""
+        if stream.parent is None:
+            return empty(stream.first_own - 1)
+        return forked(self.root_at(stream.parent, stream.fork), stream.parent.name[1:])
+
+    def _begin(self, stream: Stream, version: int) -> Root:
+        """Return the nearest root to replay from."""
+        start = self._roots.nearest(stream.id, version) or self.base(stream)
+        if version - start.version <= 2 * WARM_DISTANCE:
+            return start
+        kept = self._snapshots.load(stream, version) or start
+        return max(start, kept, key=lambda root: root.version)

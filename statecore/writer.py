@@ -1,0 +1,218 @@
+"""Writing one agent's state: each call appends one event, or none."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import timedelta
+from typing import Final, TypeVar, Unpack
+
+from statecore.agent_state import AgentState
+from statecore.appends import Append, WriteOptions
+from statecore.change import CLEAR, EMPTY, Change
+from statecore.errors import (
+    InputError,
+)
+from statecore.events import Birth, Kind, Moment
+from statecore.moments import Point
+from statecore.operations import Number
+from statecore.reader import StateReader
+from statecore.state import Root, Tag, empty
+from statecore.transaction import Transaction, run_until_committed
+from statecore.values import Value, pack, unpack
+
+ATTEMPTS_MAX: Final = 1_000
+DEADLINE_SECONDS: Final = 30.0
+
+_Returned = TypeVar("_Returned")
+
+
+class StateWriter(StateReader):
+    """The half of ``StateManager`` that writes."""
+
+    async def set_state(self, key: str, value: Value, **options: Unpack[WriteOptions]) -> int:
+        """Set a key, and return the version this made. It is durable when the call returns.
+
+        A list that grew is recorded as what was added. See ``WriteOptions`` for the options.
+
+        Raises:
+            UnsupportedValue, LimitExceeded: the value can't be recorded; names the place in it.
+            WrongExpectedVersion: the key was changed after ``expected_version``.
+        """
+        return await self._write(EMPTY.put(key, value), options)
+
+    async def delete_state(self, key: str, **options: Unpack[WriteOptions]) -> int:
+        """Remove a key, if it is there, and return the version this made."""
+        return await self._write(EMPTY.remove(key), options)
+
+    async def clear_state(self, **options: Unpack[WriteOptions]) -> int:
+        """Remove every key, and return the version this made. The history stays."""
+        return await self._write(CLEAR, options)
+
+    async def apply(self, change: Change, **options: Unpack[WriteOptions]) -> int:
+        """Do a change, such as ``diff`` returns, as one event; return the version this made.
+
+        Raises:
+            OperationMismatch: an operation does not fit what its key holds.
+        """
+        return await self._write(change, options)
+
+    async def extend(
+        self, key: str, items: Iterable[Value], **options: Unpack[WriteOptions]
+    ) -> int:
+        """Append items to a list, a missing one counting as empty; return the version this made.
+
+        Raises:
+            OperationMismatch: the key holds something else.
+        """
+        return await self._write(EMPTY.extend(key, items), options)
+
+    async def add(self, key: str, amount: Number, **options: Unpack[WriteOptions]) -> int:
+        """Add to a number of the same type, a missing one counting as zero; return the version.
+
+        Additions of ``int`` and ``Decimal`` never conflict with each other.
+
+        Raises:
+            OperationMismatch: the key holds something else.
+        """
+        return await self._write(EMPTY.add(key, amount), options)
+
+    async def patch(
+        self, key: str, change: Change | Mapping[str, Value], **options: Unpack[WriteOptions]
+    ) -> int:
+        """Change fields of a nested map, a missing one counting as empty; return the version.
+
+        A mapping sets the fields it names; ``statecore.EMPTY.put(...).remove(...)`` says more.
+
+        Raises:
+            OperationMismatch: the key holds something else.
+        """
+        return await self._write(EMPTY.patch(key, change), options)
+
+    def transaction(self, **options: Unpack[WriteOptions]) -> Transaction:
+        """Return a transaction: ``async with agent.transaction(reason="...") as tx``."""
+
+        async def begin() -> tuple[AgentState, Root]:
+            await self._load()
+            root = self._root_to_change()
+            return self._state(root), root
+
+        async def commit(change: Change, base: int | None, reads: set[str] | None) -> int:
+            if options.get("expected_version") is None:
+                options["expected_version"] = base
+            return await self._write(change, options, reads)
+
+        return Transaction(begin, commit)
+
+    async def atomic_update(
+        self,
+        key: str,
+        update: Callable[[Value], Value | Awaitable[Value]],
+        *,
+        default: Value = None,
+        attempts: int = ATTEMPTS_MAX,
+        deadline_seconds: float = DEADLINE_SECONDS,
+        **options: Unpack[WriteOptions],
+    ) -> Value:
+        """Set a key to what a function makes of its value, and return that.
+
+        The function, plain or async, gets a fresh value, or the default. If others change the key
+        in the meantime it runs again with the new value: nothing is locked, no update is lost. If
+        it raises, nothing is written.
+
+        Raises:
+            RetriesExhausted: others were faster until the attempts or the time ran out.
+        """
+        default = pack(default, ("default",))
+
+        async def attempt(tx: Transaction) -> Value:
+            new = update(tx.get(key, unpack(default)))
+            if inspect.isawaitable(new):
+                new = await new
+            tx.set(key, new)
+            return new
+
+        return await self.atomic_transaction(
+            attempt, attempts=attempts, deadline_seconds=deadline_seconds, **options
+        )
+
+    async def atomic_transaction(
+        self,
+        work: Callable[[Transaction], _Returned | Awaitable[_Returned]],
+        *,
+        attempts: int = ATTEMPTS_MAX,
+        deadline_seconds: float = DEADLINE_SECONDS,
+        **options: Unpack[WriteOptions],
+    ) -> _Returned:
+        """Run a function on a transaction until it commits without conflict; return its result.
+
+        Raises:
+            RetriesExhausted: others were faster until the attempts or the time ran out.
+        """
+        return await run_until_committed(
+            lambda: self.transaction(**options),
+            work,
+            attempts=attempts if options.get("expected_version") is None else None,
+            deadline_seconds=deadline_seconds,
+        )
+
+    async def tag(
+        self,
+        name: str,
+        at: Point | None = None,
+        *,
+        replace: bool = False,
+        **options: Unpack[WriteOptions],
+    ) -> int:
+        """Give a moment, or the state now, a name; return the version it names.
+
+        Raises:
+            TagExists: the name is another version's, and ``replace`` is false.
+        """
+        if not name:
+            raise InputError("a tag needs a name")
+        version = self._version(at)
+        await self._write(EMPTY, options, tag=Tag(name, version, replace))
+        return version
+
+    async def untag(self, name: str, **options: Unpack[WriteOptions]) -> None:
+        """Give up the name of a version.
+
+        Raises:
+            TagNotFound: there is no such tag.
+        """
+        self._version(name)
+        await self._write(EMPTY, options, tag=Tag(name, None))
+
+    def _write(
+        self,
+        change: Change,
+        options: WriteOptions,
+        reads: set[str] | tuple[()] | None = (),
+        tag: Tag | None = None,
+    ) -> Awaitable[int]:
+        append = Append(
+            self._stream, self._birth, change, options, actor=self.actor, reads=reads, tag=tag
+        )
+        if self._kind is not None or self._stream.is_shared:
+            self._stream.require_kind(self._kind, append.actor)
+        return self._engine.waiter.write(append, self._engine.write_seconds)
+
+    def _root_to_change(self) -> Root:
+        """Return the current root; an ended state is changed as an empty one."""
+        root = self._engine.streams.refresh(self._stream)
+        if self._stream.guarded and self._stream.has_expired(self._engine.clock()):
+            return empty(root.version)
+        return root
+
+    def _birth(self) -> Birth:
+        """Return what the first event would say, should this become it."""
+        stream = self._stream
+        if stream.parent is not None:
+            fork = Moment(*stream.parent.name[1:], stream.fork)
+            kind = self.kind or Kind.PERSISTENT
+            return Birth(*stream.name[:2], kind, stream.expires, stream.name.generation, fork)
+        expires = None
+        if self._ttl is not None:
+            expires = self._engine.clock() + self._ttl // timedelta(microseconds=1)
+        return Birth(*stream.name[:2], self._kind or Kind.PERSISTENT, expires)
