@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 import msgpack
 
-from statecore.values import pack, same, unpack
+from statecore.values import expose, pack, same, unpack
 
 _ROPE_BYTES_MIN: Final = 4096
 _tip = threading.Lock()
@@ -77,7 +77,7 @@ def same_packed(left: Packed | None, right: Packed | None) -> bool:
     if left is None or right is None:
         return False
     one, other = to_bytes(left), to_bytes(right)
-    return one == other or (len(one) == len(other) and same(unpack(one), unpack(other)))
+    return one == other or (len(one) == len(other) and same(expose(one), expose(other)))
 
 
 def is_list(packed: Packed) -> bool:

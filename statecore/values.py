@@ -13,6 +13,9 @@ from __future__ import annotations
 
 import struct
 import threading
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, TypeAlias
@@ -35,6 +38,7 @@ _EXT_DATETIME: Final = 1
 _EXT_DECIMAL: Final = 2
 _EXT_UUID: Final = 3
 _EXT_INT: Final = 4
+_EXT_CONFLICT: Final = 5
 
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - local time is stored beside its offset
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -61,14 +65,53 @@ def pack(value: Value, path: Path = ()) -> bytes:
     return packed
 
 
+class UnresolvedWarning(UserWarning):
+    """A value that is in conflict was read: what came back is only its provisional winner."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unresolved:
+    """A value in conflict: what sides made of it, and what they started from (``conflict.py``).
+
+    Each term is a packed value, ``None`` where the key is not there. There is one more of what
+    sides made than of what they started from.
+    """
+
+    adds: tuple[bytes | None, ...]
+    removes: tuple[bytes | None, ...]
+
+    @property
+    def winner(self) -> bytes | None:
+        """What reads as the value until somebody decides: the first one that is there."""
+        return next((term for term in self.adds if term is not None), None)
+
+    def __repr__(self) -> str:
+        sides = " or ".join("nothing" if t is None else repr(expose(t)) for t in self.adds)
+        return f"<unresolved: {sides}>"
+
+
 def unpack(packed: bytes) -> Value:
-    """Unpack a fresh value, owned by the caller.
+    """Unpack a fresh value, owned by the caller; of one in conflict, the provisional winner.
 
     Raises:
         ValueError: the bytes are not one packed value.
     """
+    return _unpack(packed, _unpack_special)
+
+
+def expose(packed: bytes) -> Value:
+    """Unpack a value in which conflicts show as ``Unresolved``."""
+    return _unpack(packed, _expose_special)
+
+
+def pack_exposed(value: Value) -> bytes:
+    """Pack what ``expose`` returned."""
+    return _packers.packer.pack(value)  # type: ignore[no-any-return]
+
+
+def _unpack(packed: bytes, special: Callable[[int, bytes], Value]) -> Value:
     try:
-        return msgpack.unpackb(packed, ext_hook=_unpack_special, strict_map_key=True)
+        return msgpack.unpackb(packed, ext_hook=special, strict_map_key=True)
     except (msgpack.UnpackException, struct.error, InvalidOperation, OverflowError) as error:
         raise ValueError(f"not a packed value: {type(error).__name__}") from error
 
@@ -102,6 +145,8 @@ def same(left: Value, right: Value) -> bool:
         return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
     if type(left) is list:
         return len(left) == len(right) and all(map(same, left, right))
+    if type(left) is Unresolved:
+        return bool(left == right)
     return pack(left) == pack(right)
 
 
@@ -148,6 +193,9 @@ def _pack_special(value: Value) -> Value:
         if size > INT_BYTES_MAX:
             raise _Fault
         return msgpack.ExtType(_EXT_INT, value.to_bytes(size, "big", signed=True))
+    if kind is Unresolved:
+        terms = msgpack.packb([value.adds, value.removes])
+        return msgpack.ExtType(_EXT_CONFLICT, terms)
     if hasattr(kind, "model_dump"):
         data = value.model_dump(mode="python")
         _check_shape(data, DEPTH_MAX)
@@ -166,7 +214,24 @@ def _unpack_special(code: int, data: bytes) -> Value:
         return UUID(bytes=data)
     if code == _EXT_INT:
         return int.from_bytes(data, "big", signed=True)
+    if code == _EXT_CONFLICT:
+        message = "this value is in conflict; what is returned is the provisional winner"
+        warnings.warn(message, UnresolvedWarning, stacklevel=4)
+        winner = read_unresolved(data).winner
+        return None if winner is None else unpack(winner)
     raise ValueError(f"unknown extension type {code}")
+
+
+def _expose_special(code: int, data: bytes) -> Value:
+    return read_unresolved(data) if code == _EXT_CONFLICT else _unpack_special(code, data)
+
+
+def read_unresolved(data: bytes) -> Unresolved:
+    """Return the conflict that the data of an extension holds."""
+    adds, removes = msgpack.unpackb(data, use_list=False)
+    if len(adds) != len(removes) + 1:
+        raise ValueError("not a conflict")
+    return Unresolved(adds, removes)
 
 
 def _pack_datetime(moment: datetime) -> bytes:

@@ -18,6 +18,7 @@ ROOMS = [
     "errors",
     "values",
     "packed",
+    "conflict",
     "operations",
     "change",
     "events",
