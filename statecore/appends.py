@@ -118,9 +118,9 @@ class Append:
         """Why."""
         return self._options.get("reason")
 
-    def extras(self, *, first: bool) -> dict[str, Any] | None:
+    def extras(self, birth: Birth | None) -> dict[str, Any] | None:
         """Return what the event says beside its operations; the first one tells the birth."""
-        if not (first or self._options or self.change.cleared or self.tag):
+        if not (birth or self._options or self.change.cleared or self.tag):
             return None
         extras: dict[str, Any] = {}
         if self.event_id is not None:
@@ -133,8 +133,7 @@ class Append:
             extras[TAG] = [self.tag.name, self.tag.version]
         if self.change.cleared:
             extras[CLEARED] = True
-        if first:
-            birth = self.birth()
+        if birth:
             extras[BIRTH] = [birth.agent_id, birth.branch, str(birth.kind), birth.expires]
         return extras
 

@@ -89,8 +89,8 @@ def xaes(key: bytes, nonce: bytes, sealed: bytes, bound: bytes) -> bytes:
 
 
 class DataKey:
-    def __init__(self, wrapping_key: bytes, wrapped: bytes, context: bytes) -> None:
-        self.secret = xaes(wrapping_key, wrapped[:24], wrapped[24:], context)
+    def __init__(self, wrapping_key: bytes, wrapped: bytes, context: bytes, bound: bytes) -> None:
+        self.secret = xaes(wrapping_key, wrapped[:24], wrapped[24:], context + bound)
         self.seal_key = expand(self.secret, b"statecore/1 seal", context)
         self.tag_key = expand(self.secret, b"statecore/1 tag", context)
         self.commitment = expand(self.secret, b"statecore/1 commitment", context)
@@ -235,8 +235,9 @@ class Reader:
             derived = HKDF(SHA256(), 64, self.log_id, b"statecore/1 key encryption").derive(key)
             assert (form, derived[32:]) == (1, check)
             self.wrapping_key = derived[:32]
-            rows = vault.execute("SELECT stream, epoch, wrapped FROM keys ORDER BY epoch")
-            self.wrapped = {(stream, epoch): wrapped for stream, epoch, wrapped in rows}
+            rows = vault.execute("SELECT * FROM keys ORDER BY epoch").fetchall()
+            self.wrapped = {row[:2]: row[3] for row in rows}
+            self.spans = {row[:2]: struct.pack(">QQ", row[2], row[4] or 0) for row in rows}
         vault.close()
         self.keys = {place: self._unwrap(*place) for place in self.wrapped}
         self.log_key = self.keys[bytes(16), 0]
@@ -244,7 +245,7 @@ class Reader:
     def _unwrap(self, stream: bytes, epoch: int) -> DataKey | None:
         wrapped = self.wrapped[stream, epoch]
         context = self.log_id + stream + epoch.to_bytes(4, "big")
-        return wrapped and DataKey(self.wrapping_key, wrapped, context)
+        return wrapped and DataKey(self.wrapping_key, wrapped, context, self.spans[stream, epoch])
 
     def key(self, stream: bytes, epoch: int) -> DataKey | None:
         return self.log_key if epoch == 0 else self.keys[stream, epoch]
