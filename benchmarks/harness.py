@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import gc
 import json
 import os
@@ -12,15 +13,21 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import apsw
 
+import statecore
+
 Row = dict[str, Any]
+
+KEY: Final = bytes(range(32))  # no secret: a store that was kept must open again
+AGENT: Final = "agent"
+_TASKS: Final = 512
 
 
 @contextmanager
@@ -44,6 +51,11 @@ def pace() -> float:
     for number in range(200_000):
         total += number * number
     return (time.perf_counter() - started) * 1e3
+
+
+def pace_since(before: float) -> float:
+    """Return the pace around what was measured: the mean of what it was and of what it is now."""
+    return round((before + pace()) / 2, 1)
 
 
 def sync_microseconds(folder: Path, count: int = 200) -> float:
@@ -98,19 +110,38 @@ def spread(seconds: Sequence[float]) -> Row:
     }
 
 
+def fill(path: Path, pairs: Iterable[tuple[str, Any]]) -> None:
+    """Set a key to a value for each pair, one event each, from many tasks on one agent."""
+
+    async def run() -> None:
+        async with statecore.open(path, key=KEY) as store:
+            agent = store.manager(AGENT)
+            rest = iter(pairs)
+
+            async def work() -> None:
+                for key, value in rest:
+                    await agent.set_state(key, value)
+
+            await asyncio.gather(*(work() for _ in range(_TASKS)))
+
+    asyncio.run(run())
+
+
 def settle() -> None:
     """Begin with little garbage, as a server that has been up for a while."""
     gc.collect()
 
 
 def main(
-    title: str, measure: Callable[[Path, argparse.Namespace], list[Row]], **sizes: int
+    title: str,
+    measure: Callable[[Path, argparse.Namespace], list[Row]],
+    **options: int | str,
 ) -> None:
     """Run a benchmark from the command line and print what it measured."""
     parser = argparse.ArgumentParser(description=title)
     parser.add_argument("--json", action="store_true", help="print JSON")
-    for name, default in sizes.items():
-        parser.add_argument(f"--{name}", type=int, default=default)
+    for name, default in options.items():
+        parser.add_argument(f"--{name}", type=type(default), default=default)
     arguments = parser.parse_args()
     with scratch() as folder:
         host = machine(folder)
@@ -130,4 +161,6 @@ def _print(title: str, host: Row, rows: list[Row]) -> None:
 
 
 def _show(value: Any) -> str:
+    if isinstance(value, dict):
+        return "(" + ", ".join(f"{key} {_show(part)}" for key, part in value.items()) + ")"
     return f"{value:,}" if isinstance(value, int | float) else str(value)

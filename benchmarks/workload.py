@@ -2,6 +2,7 @@
 
 ``steps``: one agent; each step appends a message of about 400 bytes and changes 2 of 20 small keys.
 ``errands``: nested plans, tool results of 1 to 200 KB, counters, deletions.
+``calls``: single keys, at random, set to whatever values are given.
 
 The messages are written in a made-up language, so that no dictionary trained on anything knows
 their words: what compresses them is what is in them.
@@ -10,8 +11,9 @@ their words: what compresses them is what is in them.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 from benchmarks.synthetic import Synthetic
@@ -67,3 +69,10 @@ def errands(count: int, seed: int = 2) -> Iterator[Change]:
         if number % 7 == 0:
             change = change.remove(f"result/{make.random.randrange(30)}")
         yield change.patch("profile", {"last_seen": make.moment()})
+
+
+def calls(count: int, keys: int, values: Iterable[Any], seed: int = 3) -> Iterator[tuple[str, Any]]:
+    """Yield so many random keys, each with the next value."""
+    chance = random.Random(seed)
+    for value in islice(values, count):
+        yield f"k{chance.randrange(keys)}", value

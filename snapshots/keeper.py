@@ -79,12 +79,14 @@ class SnapshotKeeper:
             return  # erased meanwhile
         body = pack_root(root)
         with self._log.turn() as turn:
-            if self._writer is None:
+            writer = self._writer
+            if writer is None:
                 prefix = secrets.token_bytes(PREFIX_BYTES)
-                self._writer = Writer(prefix, turn.register_writer(prefix))
-            stored = stream.sealer.seal_snapshot(key, root.version, root.time, body, self._writer)
+                writer = Writer(prefix, turn.register_writer(prefix))
+            stored = stream.sealer.seal_snapshot(key, root.version, root.time, body, writer)
             turn.keep_snapshot(stream.id, root.version, stored)
             turn.commit()
+            self._writer = writer  # only now is it registered
 
 
 class NoSnapshots:

@@ -1,4 +1,4 @@
-"""Warm roots and values: what was needed once and is cheap to keep, a bounded number of each."""
+"""Warm roots and values: what was needed once and is cheap to keep, within a number of bytes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,21 @@ from statecore.packed import Packed
 from statecore.state import Root
 
 _INTERVALS_MAX: Final = 256  # of one key
+_VERSIONS_APART: Final = 256  # roots are kept so far from each other, mostly
+_NODE_BYTES: Final = 1024  # of the persistent map, that replacing one value makes anew
 
 
 class WarmRoots:
-    """Roots of past versions, those used longest ago are let go first."""
+    """Roots of past versions, those used longest ago are let go first.
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._roots: OrderedDict[tuple[bytes, int], Root] = OrderedDict()
+    Roots share what did not change, so what one weighs by itself can only be estimated: as many
+    values of average size as there are events between two of them, or all of it.
+    """
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._roots: OrderedDict[tuple[bytes, int], tuple[Root, int]] = OrderedDict()
         self._versions: dict[bytes, list[int]] = {}
         self._lock = threading.Lock()
 
@@ -31,7 +38,7 @@ class WarmRoots:
                 return None
             key = (stream_id, versions[at - 1])
             self._roots.move_to_end(key)
-            return self._roots[key]
+            return self._roots[key][0]
 
     def keep(self, stream_id: bytes, root: Root) -> None:
         """Keep a root warm."""
@@ -40,16 +47,25 @@ class WarmRoots:
             if key not in self._roots:
                 versions = self._versions.setdefault(stream_id, [])
                 versions.insert(bisect_right(versions, root.version), root.version)
-            self._roots[key] = root
-            while len(self._roots) > self._most:
-                (stream, version), _ = self._roots.popitem(last=False)
+                weight = _weight(root)
+                self._roots[key] = root, weight
+                self._bytes += weight
+            while self._bytes > self._bytes_max and len(self._roots) > 1:
+                (stream, version), (_, weight) = self._roots.popitem(last=False)
                 self._versions[stream].remove(version)
+                self._bytes -= weight
 
     def forget(self, stream_id: bytes) -> None:
         """Forget a stream, whose data key was destroyed."""
         with self._lock:
             for version in self._versions.pop(stream_id, []):
-                del self._roots[stream_id, version]
+                self._bytes -= self._roots.pop((stream_id, version))[1]
+
+
+def _weight(root: Root) -> int:
+    keys = len(root.cells) or 1
+    average = root.weight // keys + _NODE_BYTES
+    return average * min(keys, _VERSIONS_APART)
 
 
 class WarmValues:

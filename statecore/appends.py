@@ -135,9 +135,9 @@ class Append:
         """Why."""
         return self._options.get("reason")
 
-    def extras(self, *, first: bool) -> dict[str, Any] | None:
+    def extras(self, birth: Birth | None) -> dict[str, Any] | None:
         """Return what the event says beside its operations; the first one tells the birth."""
-        if not (first or self._options or self.change.cleared or self.tag or self.is_derived):
+        if not (birth or self._options or self.change.cleared or self.tag or self.is_derived):
             return None
         extras: dict[str, Any] = {}
         if self.event_id is not None:
@@ -155,8 +155,8 @@ class Append:
             extras[PAST] = [[*line, version] for line, version in self.past.items()]
         if self.takes_back:
             extras[TAKES_BACK] = list(self.takes_back)
-        if first:
-            extras[BIRTH] = write_birth(self.birth())
+        if birth:
+            extras[BIRTH] = write_birth(birth)
         return extras
 
     @property

@@ -29,7 +29,7 @@ from statecore.operations import (
     put_or_remove,
 )
 from statecore.packed import Packed, is_map, join_map, split_map, thaw
-from statecore.values import Value, check_key, pack
+from statecore.values import Value, check_key, pack, printable
 
 PackedState: TypeAlias = Mapping[str, Packed]
 
@@ -131,7 +131,8 @@ class Change:
         """Yield a line for each operation, keys in order, nested changes indented."""
         if self.cleared:
             yield f"{indent}cleared"
-        for key, operation in sorted(self.operations.items()):
+        for name, operation in sorted(self.operations.items()):
+            key = printable(name)
             if isinstance(operation, Patch):
                 yield f"{indent}{key}:"
                 yield from operation.change.lines(indent + "  ")

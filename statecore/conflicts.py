@@ -144,17 +144,20 @@ class Pending:
             )
         colliding = {self.last_cleared()} if self.last_cleared() > base else set()
         for key in {*append.reads, *append.change.operations}:
-            if self.last_touched(key) > base:
+            last = self.last_touched(key)
+            if last > base:
                 mine = None if key in append.reads else append.change.operations[key]
-                colliding.update(self._colliding_at(key, mine, base))
+                colliding.update(self._colliding_at(key, mine, base, last))
         return sorted(colliding)[-_EVENTS_MAX:]
 
-    def _colliding_at(self, key: str, mine: Operation | None, base: int) -> list[int]:
+    def _colliding_at(self, key: str, mine: Operation | None, base: int, last: int) -> list[int]:
         """Return the versions since the base that touched a key and do not commute with mine."""
         committed: list[int] = []
         if self._committed > base:
             committed = self._history.touched(self.stream, key, base, self._committed)
         pending = [r.version for r in self.records if key in r.operations[::STRIDE]]
+        if last not in (*committed, *pending):
+            raise DamagedRecord(f"the key history does not know that version {last} touched {key}")
         return [
             version
             for version in [*committed, *pending]

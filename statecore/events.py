@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 from statecore.change import EMPTY, Change
-from statecore.values import Value
+from statecore.values import Value, printable
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -110,9 +110,9 @@ class Event:
     takes_back: tuple[int, ...] = ()
 
     def __str__(self) -> str:
-        who = f" {self.actor}" if self.actor else ""
-        why = f" ({self.reason})" if self.reason else ""
-        what = f"tag {self.tag[0]}" if self.tag else "\n".join(self.change.lines("  "))
+        who = f" {printable(self.actor)}" if self.actor else ""
+        why = f" ({printable(self.reason)})" if self.reason else ""
+        what = f"tag {printable(self.tag[0])}" if self.tag else "\n".join(self.change.lines("  "))
         return f"{self.version} {self.time:%Y-%m-%d %H:%M:%S}{who}{why}\n{what}".rstrip()
 
 

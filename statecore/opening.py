@@ -192,7 +192,7 @@ class _Parts:
                 FoldedKeyHistory() if kept is None else StoredKeyHistory(kept)
             ),
             snapshots=self._keeper if options.snapshots else NoSnapshots(),
-            roots=WarmRoots(2 * options.cache_mib),
+            roots=WarmRoots(options.cache_mib * _MEBIBYTE // 4),
             values=WarmValues(options.cache_mib * _MEBIBYTE // 4),
         )
         streams = Streams(log, ring, aids, options.cache_mib * _MEBIBYTE // 2)

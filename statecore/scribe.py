@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from statecore.appends import Append
 from statecore.codec import Record, Sealer, Writer, pack_body, read_epoch, read_time
 from statecore.codec.record import make_body
 from statecore.conflicts import Pending
-from statecore.errors import LimitExceeded
-from statecore.events import EventType, join
+from statecore.errors import LimitExceeded, StoreFailure
+from statecore.events import Birth, EventType, join
 from statecore.keys import DataKey
 from statecore.keys.ring import LOG_EPOCH
 from statecore.recorders import EVERYTHING, Turn
@@ -49,6 +50,7 @@ class Scribe:
         with self._log.turn(wait=wait) as turn:
             self._look_around(turn.freshness)
             writer = self._writer or self._new_writer(turn)
+            self._ring.forget_new()
             page = _Page(self._streams, turn, writer, self._freshness)
             time = self._next_time()
             accepted = [append for append in batch if page.try_append(append, time)]
@@ -131,6 +133,8 @@ class _Page:
             if append.base is not None:
                 pending.require_no_conflict(append, append.base)
             self._append(pending, append, time)
+        except StoreFailure:
+            raise  # of the whole turn
         except Exception as error:
             append.fail(error)
             return False
@@ -148,14 +152,17 @@ class _Page:
         first = root.version < stream.first_own or (stream.is_erased and not pending.records)
         wire, cells, weight = decide(root, change, pending.last_touched)
         tags_after = name_version(root.tags, append.tag) if append.tag else root.tags
-        body = make_body(wire, append.actor, append.reason, append.type, append.extras(first=first))
+        version, birth, new_key = root.version + 1, None, None
+        if first:
+            birth = append.birth()
+            new_key = self._new_key(stream, birth, version)
+            birth = replace(birth, expires=new_key.expires)
+        body = make_body(wire, append.actor, append.reason, append.type, append.extras(birth))
         packed = pack_body(body)
         if len(packed) > EVENT_BYTES_MAX:
             raise LimitExceeded("the event", len(packed), EVENT_BYTES_MAX, "bytes")
 
-        version = root.version + 1
-        if first:
-            pending.new_key = self._new_key(stream, append, version)
+        pending.new_key = new_key or pending.new_key
         key = pending.new_key or stream.key
         assert key is not None, "a stream has a key from its first event on"
         self.last_number, stored = stream.sealer.seal(key, version, time, packed, self.writer)
@@ -168,7 +175,7 @@ class _Page:
         pending.advance(Root(version, time, cells, weight, tags_after, record, past), record)
         append.version, append.record = version, record
 
-    def _new_key(self, stream: Stream, append: Append, version: int) -> DataKey:
+    def _new_key(self, stream: Stream, birth: Birth, version: int) -> DataKey:
         """Return the data key of a stream's first event, kept before where a try failed."""
         ring = self._streams.ring
         kept = ring.keys(stream.id)
@@ -176,7 +183,7 @@ class _Page:
         key = kept.get(epoch)
         if key is not None and key.since == version:
             return key
-        return ring.new_key(stream.id, epoch + 1, version, append.birth().expires)
+        return ring.new_key(stream.id, epoch + 1, version, birth.expires)
 
     def commit(self) -> set[bytes]:
         """Make it durable, then visible; return the streams written to."""

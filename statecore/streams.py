@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 
 from statecore.codec import Record, Sealer, read_epoch
 from statecore.codec.record import TYPE
+from statecore.errors import DamagedRecord
 from statecore.events import Birth, Moment
 from statecore.keys import KeyRing
 from statecore.keys.ring import LOG_EPOCH
@@ -157,6 +158,8 @@ class Streams:
     def _start_erased(self, stream: Stream) -> bool:
         """Begin at the event that says that the state was erased; tell whether there is one."""
         for version, _, stored in self.log.read(stream.id, 0, EVERYTHING, 1, back=True):
+            if read_epoch(stored) != LOG_EPOCH:
+                raise DamagedRecord(f"{stream.name}: its key is gone, and no event says why")
             record = stream.sealer.open(version, stored)
             stream.root = fold(empty(version - 1), [record])
             stream.birth = None
@@ -186,8 +189,9 @@ class Streams:
         stream.load_keys(self.ring.keys(stream_id))
         if stream.key is None:
             return None
-        ((version, _, stored),) = self.log.read(stream_id, stream.first_own - 1, EVERYTHING, 1)
-        return stream.sealer.open(version, stored).birth
+        for version, _, stored in self.log.read(stream_id, stream.first_own - 1, EVERYTHING, 1):
+            return stream.sealer.open(version, stored).birth
+        return None
 
     def forget(self, stream_id: bytes) -> None:
         """Forget what was derived from a stream whose keys were destroyed."""

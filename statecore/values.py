@@ -150,6 +150,11 @@ def same(left: Value, right: Value) -> bool:
     return pack(left) == pack(right)
 
 
+def printable(text: str) -> str:
+    """Return text that can't act on a terminal: what does not print is escaped."""
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
 class _Fault(Exception):
     """The shape is wrong somewhere; ``_explain`` finds out where."""
 

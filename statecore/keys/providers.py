@@ -186,7 +186,9 @@ class Passphrase:
             raise InvalidKey(f"the store's key is in the {settings.get('provider')}, no passphrase")
         # The settings lie in clear beside the store: whoever can write them must not be able to
         # make us fill the memory.
-        if any(not 0 < settings[name] <= most for name, most in _ARGON2ID_MAX.items()):
+        if type(settings.get("salt")) is not bytes or not all(
+            0 < _number(settings.get(name)) <= most for name, most in _ARGON2ID_MAX.items()
+        ):
             raise InvalidKey("the key store asks for an absurd passphrase derivation")
         derivation = Argon2id(
             salt=settings["salt"],
@@ -196,6 +198,10 @@ class Passphrase:
             memory_cost=settings["memory_kib"],
         )
         return derivation.derive(self.text.encode())
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Final
 
@@ -78,8 +79,7 @@ class KeyRing:
         settings = provider.settings()
         wrapping_key, check = _derive(provider.key(settings, create=True), log_id)
         vault = Vault(log_id, settings, check)
-        wrapped = _wrap(wrapping_key, log_id, LOG_STREAM, LOG_EPOCH)
-        key_store.put([WrappedKey(LOG_STREAM, LOG_EPOCH, 0, wrapped, None)])
+        key_store.put([_wrap(wrapping_key, log_id, WrappedKey(LOG_STREAM, LOG_EPOCH, 0))])
         key_store.start(vault)  # last: a store that says of itself what it is, is complete
         return cls(key_store, vault, wrapping_key)
 
@@ -120,10 +120,17 @@ class KeyRing:
 
     def new_key(self, stream: bytes, epoch: int, since: int, expires: int | None) -> DataKey:
         """Make a data key; it counts only once ``keep_new`` has returned."""
-        wrapped = _wrap(self._wrapping_key, self.log_id, stream, epoch)
-        kept = WrappedKey(stream, epoch, since, wrapped, expires)
+        for kept in self._new:
+            if (kept.stream, kept.epoch) == (stream, epoch):
+                return self._unwrap(kept)  # what it was for failed; it serves the next as well
+        key = WrappedKey(stream, epoch, since, expires=expires)
+        kept = _wrap(self._wrapping_key, self.log_id, key)
         self._new.append(kept)
         return self._unwrap(kept)
+
+    def forget_new(self) -> None:
+        """Forget new keys that were not kept: what they were for was not written."""
+        self._new.clear()
 
     def keep_new(self) -> None:
         """Make the new keys durable: before the events they seal, never after."""
@@ -138,8 +145,15 @@ class KeyRing:
         self._key_store.destroy(stream)
 
     def expired(self, now: int) -> list[bytes]:
-        """Return the streams whose time to live has ended, and whose keys are still there."""
-        return self._key_store.expired(now)
+        """Return the streams whose time to live has ended, and whose keys are still there.
+
+        Raises:
+            DamagedRecord: a key says that it expired, but did not say so when it was wrapped.
+        """
+        expired = self._key_store.expired(now)
+        for stream in expired:
+            self.keys(stream)  # opens only what was not changed: nothing is destroyed on hearsay
+        return expired
 
     def next_expiry(self) -> int | None:
         """Return when the next time to live ends, in microseconds since 1970, UTC."""
@@ -150,14 +164,13 @@ class KeyRing:
         self._key_store.close()
 
     def _unwrap(self, kept: WrappedKey) -> DataKey:
-        context = _context(self.log_id, kept.stream, kept.epoch)
         assert kept.wrapped is not None
         nonce, sealed = kept.wrapped[: xaes.NONCE_BYTES], kept.wrapped[xaes.NONCE_BYTES :]
         try:
-            secret = xaes.open_sealed(self._wrapping_key, nonce, sealed, context)
-        except xaes.InvalidTag as error:
+            secret = xaes.open_sealed(self._wrapping_key, nonce, sealed, _bound(self.log_id, kept))
+        except (xaes.InvalidTag, ValueError) as error:
             raise DamagedRecord("a wrapped data key was changed or moved") from error
-        return DataKey(secret, context, kept)
+        return DataKey(secret, _context(self.log_id, kept), kept)
 
 
 def _derive(key: bytes, log_id: bytes) -> tuple[bytes, bytes]:
@@ -166,13 +179,22 @@ def _derive(key: bytes, log_id: bytes) -> tuple[bytes, bytes]:
     return derived[:32], derived[32:]
 
 
-def _wrap(wrapping_key: bytes, log_id: bytes, stream: bytes, epoch: int) -> bytes:
+def _wrap(wrapping_key: bytes, log_id: bytes, key: WrappedKey) -> WrappedKey:
+    """Return the key with a new secret in it."""
     nonce, secret = secrets.token_bytes(xaes.NONCE_BYTES), secrets.token_bytes(xaes.KEY_BYTES)
-    return nonce + xaes.seal(wrapping_key, nonce, secret, _context(log_id, stream, epoch))
+    sealed = xaes.seal(wrapping_key, nonce, secret, _bound(log_id, key))
+    return replace(key, wrapped=nonce + sealed)
 
 
-def _context(log_id: bytes, stream: bytes, epoch: int) -> bytes:
-    return log_id + stream + epoch.to_bytes(4, "big")
+def _context(log_id: bytes, key: WrappedKey) -> bytes:
+    """Return which key it is."""
+    return log_id + key.stream + key.epoch.to_bytes(4, "big")
+
+
+def _bound(log_id: bytes, key: WrappedKey) -> bytes:
+    """Return all that is said of a key, so that none of it can be changed unseen."""
+    since, expires = key.since.to_bytes(8, "big"), (key.expires or 0).to_bytes(8, "big")
+    return _context(log_id, key) + since + expires
 
 
 def _expand(secret: bytes, info: bytes) -> bytes:

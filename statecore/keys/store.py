@@ -16,10 +16,12 @@ import apsw
 import msgpack
 
 from statecore.database import connect, explain, require_schema
-from statecore.errors import Damage, KeyMissing
+from statecore.errors import Damage, KeyMissing, NewerFormat
 from statecore.keys.providers import Settings
 
 FORMAT: Final = 1  # On disk. Never renumber.
+_EPOCH_MAX: Final = (1 << 32) - 1
+_WRAPPED_BYTES: Final = 24 + 32 + 16  # nonce, key, tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +40,8 @@ class WrappedKey:
     stream: bytes
     epoch: int
     since: int  # the first version sealed with it
-    wrapped: bytes | None
-    expires: int | None  # microseconds since 1970, UTC
+    wrapped: bytes | None = None
+    expires: int | None = None  # microseconds since 1970, UTC
 
 
 class KeyStore(Protocol):
@@ -168,9 +170,16 @@ class FileKeyStore:
         if not row:
             return None
         number, log_id, settings, check = row[0]
-        if number != FORMAT:
-            raise Damage(f"{self._path}: key store format {number}, expected {FORMAT}")
-        return Vault(log_id, msgpack.unpackb(settings), check)
+        if type(number) is int and number > FORMAT:
+            raise NewerFormat(f"{self._path} has format {number}; this statecore reads {FORMAT}")
+        try:
+            vault = Vault(log_id, msgpack.unpackb(settings), check)
+        except (msgpack.UnpackException, ValueError, TypeError) as error:
+            raise self._damage("does not parse") from error
+        kinds = type(number), type(log_id), type(vault.settings), type(check)
+        if number != FORMAT or kinds != (int, bytes, dict, bytes):
+            raise self._damage("does not say what it is")
+        return vault
 
     def start(self, vault: Vault) -> None:
         row = (FORMAT, vault.log_id, msgpack.packb(vault.settings), vault.check)
@@ -181,7 +190,21 @@ class FileKeyStore:
         self._write("INSERT INTO keys VALUES (?, ?, ?, ?, ?)", rows)
 
     def get(self, stream: bytes) -> list[WrappedKey]:
-        return [WrappedKey(*row) for row in self._all(_SELECT, (stream,))]
+        return [self._read(*row) for row in self._all(_SELECT, (stream,))]
+
+    def _read(
+        self, stream: bytes, epoch: int, since: int, wrapped: bytes | None, expires: int | None
+    ) -> WrappedKey:
+        """Return the key of a row, once it is known to be one."""
+        numbers = (epoch, since, 0 if expires is None else expires)
+        if not all(type(number) is int and number >= 0 for number in numbers) or epoch > _EPOCH_MAX:
+            raise self._damage("holds a key with absurd numbers")
+        if wrapped is not None and (type(wrapped) is not bytes or len(wrapped) < _WRAPPED_BYTES):
+            raise self._damage("holds a key that is none")
+        return WrappedKey(stream, epoch, since, wrapped, expires)
+
+    def _damage(self, what: str) -> Damage:
+        return Damage(f"the key store {self._path} {what}; restore it from its own backup")
 
     def destroy(self, stream: bytes) -> None:
         self._write("UPDATE keys SET wrapped = NULL WHERE stream = ?", [(stream,)])
@@ -192,7 +215,10 @@ class FileKeyStore:
 
     def next_expiry(self) -> int | None:
         sql = "SELECT min(expires) FROM keys WHERE expires IS NOT NULL AND wrapped IS NOT NULL"
-        return self._all(sql)[0][0]  # type: ignore[no-any-return]
+        expires = self._all(sql)[0][0]
+        if expires is not None and type(expires) is not int:
+            raise self._damage("holds a key with absurd numbers")
+        return expires
 
     def has_streams(self) -> bool:
         return bool(self._all("SELECT 1 FROM keys WHERE epoch > 0 LIMIT 1"))

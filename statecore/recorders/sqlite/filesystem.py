@@ -12,7 +12,7 @@ from statecore.errors import StoreUnsupported
 # The write-ahead log needs memory shared between all that have the file open, which these don't
 # give across machines (https://sqlite.org/wal.html), or locks that hold, which many of them lack.
 _UNSAFE: Final = re.compile(
-    r"(nfs\d?|cifs|smb\d?|smbfs|9p|ceph|glusterfs|lustre|afs|ncpfs|fuse)(\..*)?"
+    r"(nfs\d?|cifs|smb\d?|smbfs|9p|ceph|glusterfs|lustre|afs|ncpfs|virtiofs|vboxsf|fuse)(\..*)?"
 )
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 

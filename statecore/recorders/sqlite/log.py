@@ -37,7 +37,7 @@ _KEEP_POSTINGS: Final = (
     " SET count = excluded.count, distances = excluded.distances"
 )
 _SNAPSHOT: Final = (
-    "SELECT version, state FROM snapshots WHERE stream = ? AND version <= ?"
+    "SELECT version, CAST(state AS BLOB) FROM snapshots WHERE stream = ? AND version <= ?"
     " ORDER BY version DESC LIMIT 1"
 )
 _NEW_EVENT: Final = "INSERT INTO events(stream, version, topic, state) VALUES (?, ?, ?, ?)"
@@ -200,11 +200,14 @@ class SqliteTurn:
         tags: Sequence[bytes],
         id_tag: bytes | None,
     ) -> None:
-        number = self._stream(stream)
+        try:
+            number = self._stream(stream)
+            for tag in tags:
+                self._touch((number, tag), version)
+        except apsw.Error as error:
+            raise explain(error, self._datastore.path) from error
         self._written.add(stream)
         self._events.append((number, version, TOPIC_ID, stored))
-        for tag in tags:
-            self._touch((number, tag), version)
         if id_tag is not None:
             self._ids.append((number, id_tag, version))
 

@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 
 import msgpack
 
+from statecore.errors import Damage
 from statecore.packed import join_list
 
 _VERSIONS_MAX: Final = 64
@@ -38,5 +39,13 @@ def add_posting(postings: Postings | None, version: int) -> Postings:
 
 
 def versions(first: int, count: int, distances: bytes) -> list[int]:
-    """Return the versions of a stored row, oldest first."""
-    return list(accumulate(msgpack.unpackb(join_list(count - 1, distances)), initial=first))
+    """Return the versions of a stored row, oldest first.
+
+    Raises:
+        Damage: it is no such row.
+    """
+    try:
+        found = msgpack.unpackb(join_list(count - 1, distances))
+        return list(accumulate(found, initial=first))
+    except (msgpack.UnpackException, ValueError, TypeError, OverflowError) as error:
+        raise Damage(f"the key history is damaged: a row of it does not parse ({error})") from error
