@@ -23,6 +23,8 @@ ROOMS = [
     "change",
     "events",
     "diff",
+    "merging",
+    "strategies",
     "xaes",
     "database",
     "keys",
