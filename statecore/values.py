@@ -102,6 +102,8 @@ def same(left: Value, right: Value) -> bool:
         return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
     if type(left) is list:
         return len(left) == len(right) and all(map(same, left, right))
+    if type(left) is float and left != left:  # noqa: PLR0124 - so is NaN, whatever its bits
+        return bool(right != right)  # noqa: PLR0124
     return pack(left) == pack(right)
 
 
