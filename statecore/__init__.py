@@ -5,6 +5,8 @@ from statecore.appends import WriteOptions
 from statecore.blocking import BlockingManager
 from statecore.change import CLEAR, EMPTY, Change
 from statecore.errors import (
+    BranchExists,
+    BranchNotFound,
     Conflict,
     Damage,
     DamagedRecord,
@@ -17,6 +19,7 @@ from statecore.errors import (
     KeyMissing,
     KindMismatch,
     LimitExceeded,
+    MergeConflict,
     MissingActor,
     NewerFormat,
     NotFound,
@@ -39,21 +42,28 @@ from statecore.errors import (
     WrongExpectedVersion,
     WrongKey,
 )
-from statecore.events import Event, EventType, Kind
+from statecore.events import Birth, Event, EventType, Kind, Moment
 from statecore.history import StateHistory
 from statecore.keys import KeyFile, KeyInEnvironment, KeyProvider, Passphrase, new_key
 from statecore.manager import StateManager
+from statecore.merges import MergeResult
 from statecore.moments import Point, Position
 from statecore.opening import Opening, open  # noqa: A004 - read as statecore.open
+from statecore.register import Branch
 from statecore.store import BlockingStore, StateStore, StoreStatistics
 from statecore.transaction import Transaction
+from statecore.values import Unresolved, UnresolvedWarning
 
 __all__ = [
     "CLEAR",
     "EMPTY",
     "AgentState",
+    "Birth",
     "BlockingManager",
     "BlockingStore",
+    "Branch",
+    "BranchExists",
+    "BranchNotFound",
     "Change",
     "Conflict",
     "Damage",
@@ -73,7 +83,10 @@ __all__ = [
     "Kind",
     "KindMismatch",
     "LimitExceeded",
+    "MergeConflict",
+    "MergeResult",
     "MissingActor",
+    "Moment",
     "NewerFormat",
     "NotFound",
     "Opening",
@@ -99,6 +112,8 @@ __all__ = [
     "TagExists",
     "TagNotFound",
     "Transaction",
+    "Unresolved",
+    "UnresolvedWarning",
     "UnsupportedValue",
     "VersionNotFound",
     "WriteOptions",

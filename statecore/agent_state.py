@@ -6,10 +6,14 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+from statecore.change import Change, Patch
+from statecore.conflict import find_unresolved
+from statecore.errors import Path
 from statecore.events import Event, Kind, to_time
-from statecore.packed import thaw
+from statecore.operations import Operation, Splice, put_or_remove
+from statecore.packed import Packed, split_list, split_map, thaw, to_bytes
 from statecore.state import Root
-from statecore.values import Value
+from statecore.values import Unresolved, Value
 
 
 class AgentState(Mapping[str, Value]):
@@ -69,6 +73,19 @@ class AgentState(Mapping[str, Value]):
         }
         return {**event.metadata, **known}
 
+    @property
+    def conflicts(self) -> dict[Path, Unresolved]:
+        """What is in conflict, by path: what sides made of it, and what they started from."""
+        return {
+            path: unresolved
+            for key in self
+            for path, unresolved in find_unresolved(self._root.cells[key][1], (key,))
+        }
+
+    def decided(self, key: str, path: Path, packed: Packed | None) -> Change:
+        """Return the change that puts a packed value at a path within a key's value."""
+        return Change({key: _nested(to_bytes(self._root.cells[key][1]), path, packed)})
+
     def __getitem__(self, key: str) -> Value:
         return thaw(self._root.cells[key][1])
 
@@ -83,3 +100,15 @@ class AgentState(Mapping[str, Value]):
 
     def __repr__(self) -> str:
         return f"<AgentState {self.id} version {self.version}: {len(self)} keys>"
+
+
+def _nested(inside: bytes, path: Path, packed: Packed | None) -> Operation:
+    """Return the operation that puts a value at a path within another."""
+    if not path:
+        return put_or_remove(packed)
+    place, *rest = path
+    if isinstance(place, str):
+        field = split_map(inside)[place]
+        return Patch(Change({place: _nested(field, tuple(rest), packed)}))
+    item = _nested(split_list(inside)[place], tuple(rest), packed).apply(split_list(inside)[place])
+    return Splice(place, 1, 0 if item is None else 1, b"" if item is None else to_bytes(item))

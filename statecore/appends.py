@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final, TypedDict
 from uuid import UUID
 
@@ -46,6 +47,27 @@ class WriteOptions(TypedDict, total=False):
 _NO_OPTIONS: Final[WriteOptions] = {}
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a change comes from that was made of other events."""
+
+    type: EventType
+    parents: tuple[Moment, ...] = ()  # the moments of other branches that come in
+    past: Past = field(default_factory=dict)  # all that these have taken in
+    takes_back: tuple[int, ...] = ()  # the versions whose effect this undoes
+
+    def extras(self) -> dict[str, Any]:
+        """Return what an event says of it."""
+        extras: dict[str, Any] = {}
+        if self.parents:
+            extras[PARENTS] = [list(parent) for parent in self.parents]
+        if self.past:
+            extras[PAST] = [[*line, version] for line, version in self.past.items()]
+        if self.takes_back:
+            extras[TAKES_BACK] = list(self.takes_back)
+        return extras
+
+
 class Append:
     """What to append, what the decision was based on, and in the end what became of it."""
 
@@ -61,13 +83,11 @@ class Append:
         "future",
         "metadata",
         "notify",
-        "parents",
-        "past",
         "reads",
         "record",
+        "source",
         "stream",
         "tag",
-        "takes_back",
         "until",
         "version",
     )
@@ -101,9 +121,7 @@ class Append:
         self.tag = tag
         self._options = options
         self.actor = actor
-        self.parents: Sequence[Moment] = ()  # what a merge takes in, and all that is in there
-        self.past: Past = {}
-        self.takes_back: Sequence[int] = ()  # the versions whose effect this undoes
+        self.source: Source | None = None
         self.base: int | None = None
         self.event_id: str | None = None
         self.metadata: bytes | None = None
@@ -128,6 +146,8 @@ class Append:
     @property
     def type(self) -> EventType:
         """What the event says happened."""
+        if self.source is not None:
+            return self.source.type
         return EventType.CHANGED if self.tag is None else EventType.TAGGED
 
     @property
@@ -137,7 +157,7 @@ class Append:
 
     def extras(self, birth: Birth | None) -> dict[str, Any] | None:
         """Return what the event says beside its operations; the first one tells the birth."""
-        if not (birth or self._options or self.change.cleared or self.tag or self.is_derived):
+        if not (birth or self._options or self.change.cleared or self.tag or self.source):
             return None
         extras: dict[str, Any] = {}
         if self.event_id is not None:
@@ -150,19 +170,11 @@ class Append:
             extras[TAG] = [self.tag.name, self.tag.version]
         if self.change.cleared:
             extras[CLEARED] = True
-        if self.parents:
-            extras[PARENTS] = [list(parent) for parent in self.parents]
-            extras[PAST] = [[*line, version] for line, version in self.past.items()]
-        if self.takes_back:
-            extras[TAKES_BACK] = list(self.takes_back)
+        if self.source is not None:
+            extras |= self.source.extras()
         if birth:
             extras[BIRTH] = write_birth(birth)
         return extras
-
-    @property
-    def is_derived(self) -> bool:
-        """Whether it comes from other events."""
-        return bool(self.parents or self.takes_back)
 
     def fail(self, error: BaseException) -> None:
         """Say that nothing of it was written, or that this is unknown."""

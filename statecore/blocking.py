@@ -12,6 +12,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from statecore.events import Event, Kind
 from statecore.history import StateHistory
 from statecore.manager import StateManager
+from statecore.merges import MergeResult
 from statecore.moments import Point
 from statecore.transaction import Transaction
 from statecore.waiting import run
@@ -61,9 +62,9 @@ class BlockingManager:
         return self.manager.agent_id
 
     @property
-    def branch(self) -> str:
-        """The branch."""
-        return self.manager.branch
+    def branch_name(self) -> str:
+        """The branch: ``"main"``, or one that began at a moment of another."""
+        return self.manager.branch_name
 
     @property
     def kind(self) -> Kind | None:
@@ -96,9 +97,40 @@ class BlockingManager:
     tag = _blocking(StateManager.tag)
     untag = _blocking(StateManager.untag)
 
+    branches = _blocking(StateManager.branches)
+    delete_branch = _blocking(StateManager.delete_branch)
+    set_strategy = _blocking(StateManager.set_strategy)
+    strategies = _blocking(StateManager.strategies)
+    revert = _blocking(StateManager.revert)
+    undo = _blocking(StateManager.undo)
+    redo = _blocking(StateManager.redo)
+    restore = _blocking(StateManager.restore)
+    conflicts = _blocking(StateManager.conflicts)
+    resolve = _blocking(StateManager.resolve)
+
+    def branch(self, name: str, at: Point | None = None, **options: Any) -> BlockingManager:
+        """Return the manager of another branch; see ``StateManager.branch``."""
+        return BlockingManager(run(self.manager.branch(name, at, **options)))
+
+    def merge(
+        self, source: BlockingManager | str, at: Point | None = None, **options: Any
+    ) -> MergeResult:
+        """Bring in what another branch did; see ``StateManager.merge``."""
+        return run(self.manager.merge(_manager(source), at, **options))
+
+    def cherry_pick(
+        self, source: BlockingManager | str, *versions: int, **options: Any
+    ) -> MergeResult:
+        """Do here what events of another branch did; see ``StateManager.cherry_pick``."""
+        return run(self.manager.cherry_pick(_manager(source), *versions, **options))
+
     def watch(self, since: Point | None = None) -> Iterator[Event]:
         """Yield the events after a moment, or from now on, as they come; ends with the store."""
         return _iterate(self.manager.watch(since))
+
+
+def _manager(source: BlockingManager | str) -> StateManager | str:
+    return source if isinstance(source, str) else source.manager
 
 
 def _iterate(events: AsyncIterator[Event]) -> Iterator[Event]:

@@ -10,11 +10,14 @@ StatecoreError
 ├── NotFound                   ask for something that exists (also a LookupError)
 │   ├── StoreNotFound              no store at this path
 │   ├── VersionNotFound            a version, position or time outside the history
-│   └── TagNotFound                no tag of this name
+│   ├── TagNotFound                no tag of this name
+│   └── BranchNotFound             no branch of this name
 ├── Conflict                   reload and decide again
 │   ├── WrongExpectedVersion       the expected version no longer holds
 │   ├── RetriesExhausted           still conflicting when the budget or the deadline ended
-│   └── TagExists                  the tag names another version
+│   ├── TagExists                  the tag names another version
+│   ├── BranchExists               the branch begins elsewhere
+│   └── MergeConflict              sides can't be reconciled, and the caller asked to be told so
 ├── KeyFailure                 find the key
 │   ├── KeyMissing                 no key was given or found
 │   ├── WrongKey                   a key, but not this store's
@@ -40,9 +43,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from statecore.events import Event
+    from statecore.values import Unresolved
 
 Path = tuple[str | int, ...]
 
@@ -109,6 +113,10 @@ class TagNotFound(NotFound):
     """No tag of this name."""
 
 
+class BranchNotFound(NotFound):
+    """The agent has no branch of this name."""
+
+
 class Conflict(StatecoreError):
     """Others wrote what this decision was based on; nothing of it was written."""
 
@@ -132,6 +140,19 @@ class RetriesExhausted(Conflict):
 
 class TagExists(Conflict):
     """The tag already names another version."""
+
+
+class BranchExists(Conflict):
+    """There is a branch of this name already, and it begins at another moment."""
+
+
+class MergeConflict(Conflict):
+    """Both sides changed the same thing in ways that can't be reconciled. Nothing was written."""
+
+    def __init__(self, message: str, conflicts: Mapping[Path, Unresolved]) -> None:
+        super().__init__(message)
+        self.conflicts = conflicts
+        """What can't be reconciled, by path."""
 
 
 class KeyFailure(StatecoreError):

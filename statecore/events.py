@@ -27,6 +27,13 @@ class EventType(IntEnum):
     CHANGED = 1  # operations on keys
     TAGGED = 2  # a version got a name, or lost it
     ERASED = 3  # the data key was destroyed; the state starts anew after it
+    MERGED = 4  # what another branch did came in
+    REVERTED = 5  # the effect of events was taken back
+    UNDONE = 6  # the same, of an actor's last act
+    REDONE = 7  # an undoing was taken back
+    PICKED = 8  # what single events of another branch did was done here, too
+    RESTORED = 9  # the state became what it was at a version
+    RESOLVED = 10  # a conflict was decided
 
 
 class Kind(StrEnum):
@@ -88,7 +95,7 @@ class Event:
 
     ``touched`` names, for each key, the version that last touched it before this event (0: none),
     ``position`` is the place in the whole log, ``metadata`` whatever the writer added. ``parents``
-    are the moments of other branches that a merge took in, ``takes_back`` the versions of the
+    are the moments of other branches that came in, ``takes_back`` the versions of the
     events whose effect this one undid.
     """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
+from statecore.codec import Record
 from statecore.events import Event
 from statecore.recorders import Row
 from statecore.stream import Stream
@@ -43,10 +44,19 @@ class StateHistory:
             yield event
 
     def __iter__(self) -> Iterator[Event]:
+        for record, position in self._found():
+            yield record.event(*self._stream.name[:2], position)
+
+    def records(self) -> Iterator[Record]:
+        """Yield the records of the events."""
+        return (record for record, _ in self._found())
+
+    def _found(self) -> Iterator[tuple[Record, int]]:
+        """Yield the records of the span with their positions, in its order."""
         for version, position, stored in self._rows():
             record = self._timeline.open(self._stream, version, stored)
             if self._span.actor is None or record.actor == self._span.actor:
-                yield record.event(*self._stream.name[:2], position)
+                yield record, position
 
     def _rows(self) -> Iterator[Row]:
         """Yield the rows of the span, in its order."""

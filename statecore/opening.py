@@ -244,7 +244,11 @@ def _open_memory(provider: KeyProvider) -> tuple[LogStore, KeyRing]:
 
 def _open_file(path: Path, options: Options) -> tuple[LogStore, KeyRing]:
     keys_path = path.with_name(path.name + "-keys")
-    if not options.create and not path.exists():
+    try:
+        is_there = path.exists()
+    except OSError as error:
+        raise StoreNotFound(f"there can be no store at {path}: {error.strerror}") from error
+    if not options.create and not is_there:
         raise StoreNotFound(f"there is no store at {path}")
     if options.create:
         create_datastore(path, lambda: _create_keys(path, keys_path, options.provider))

@@ -11,7 +11,7 @@ from statecore.agent_state import AgentState
 from statecore.change import Change
 from statecore.engine import Engine
 from statecore.errors import StoreClosed
-from statecore.events import Event, Kind
+from statecore.events import Event, Kind, Moment
 from statecore.history import Span, StateHistory
 from statecore.moments import Point, version_of
 from statecore.packed import thaw
@@ -33,9 +33,10 @@ class StateReader:
         actor: str | None = None,
         kind: Kind | None = None,
         ttl: timedelta | None = None,
+        origin: Moment | None = None,
     ) -> None:
         self._engine = engine
-        self._stream = engine.streams.open(name)
+        self._stream = engine.streams.open(name, origin)
         self._kind = kind
         self._ttl = ttl
         self.actor = actor
@@ -47,14 +48,14 @@ class StateReader:
         return self._stream.name.agent_id
 
     @property
-    def branch(self) -> str:
-        """The branch."""
+    def branch_name(self) -> str:
+        """The branch: ``"main"``, or one that began at a moment of another."""
         return self._stream.name.branch
 
     @property
     def kind(self) -> Kind | None:
         """How long the state lives and who writes it; ``None`` before it is known."""
-        return self._stream.birth.kind if self._stream.birth else self._kind
+        return self._stream.nature.kind if self._stream.nature else self._kind
 
     async def get_state(
         self, key: str, default: Value = None, *, into: type[Any] | None = None

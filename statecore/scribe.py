@@ -171,7 +171,7 @@ class _Page:
         self._turn.append(stream.id, version, stored, pending.tags(change), id_of)
 
         record = Record(version, stored, stream.sealer, body)
-        past = join(root.past, record.past) if append.parents else root.past
+        past = join(root.past, record.past) if append.source else root.past
         pending.advance(Root(version, time, cells, weight, tags_after, record, past), record)
         append.version, append.record = version, record
 

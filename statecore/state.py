@@ -14,7 +14,7 @@ from immutables import Map
 
 from statecore.change import Change
 from statecore.codec import Record
-from statecore.codec.record import CLEARED, PARENTS, TAG, TYPE
+from statecore.codec.record import CLEARED, PAST, TAG, TYPE
 from statecore.codec.wire import (
     EXTEND,
     PUT,
@@ -132,7 +132,7 @@ def _begin(record: Record, weight: int, tags: Mapping[str, int], cells: Any, pas
     if TAG in extras:
         name, version = extras[TAG]
         tags = name_version(tags, Tag(name, version, replace=True))
-    if PARENTS in extras:
+    if PAST in extras:
         past = join(past, record.past)
     return weight, tags, cells, past
 

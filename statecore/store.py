@@ -90,11 +90,13 @@ class StateStore:
         return StateManager(engine, StreamName(agent_id, MAIN), actor=actor, kind=kind, ttl=ttl)
 
     async def agents(self) -> list[Birth]:
-        """Return what is known of each state: whose, which branch, which kind; oldest first.
+        """Return what is known of each agent's state: whose and which kind; oldest first.
 
-        Runtime states and erased ones are not among them.
+        Runtime states and erased ones are not among them; ``StateManager.branches`` tells of forks.
         """
-        return await self._engine.waiter.away(lambda: list(self._parts.births()))
+        return await self._engine.waiter.away(
+            lambda: [birth for birth in self._parts.births() if birth.branch == MAIN]
+        )
 
     async def persist(self, manager: StateManager) -> StateManager:
         """Keep a runtime state: write it whole, as one event, to the durable state of its agent.
@@ -105,7 +107,7 @@ class StateStore:
         if manager.kind != Kind.RUNTIME:
             raise InputError(f"{manager.agent_id} is durable already")
         state = await manager.at()
-        name = StreamName(manager.agent_id, manager.branch)
+        name = StreamName(manager.agent_id, manager.branch_name)
         durable = StateManager(self._engine, name, actor=manager.actor)
         change: Change = CLEAR
         for key, value in state.items():

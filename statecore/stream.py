@@ -79,6 +79,11 @@ class Stream:
         alive = [key.since for epoch, key in self.keys.items() if key and epoch != LOG_EPOCH]
         return min(alive, default=self.root.version + 1)
 
+    @property
+    def nature(self) -> Birth | None:
+        """What its first event says of it, or will: a fork takes after its parent."""
+        return self.birth or (self.parent.nature if self.parent else None)
+
     def owner(self, version: int) -> Stream:
         """Return the stream whose event a version is: itself, or one it forked from."""
         stream = self
@@ -128,7 +133,7 @@ class Stream:
         Raises:
             KindMismatch, MissingActor: says which.
         """
-        kind = self.birth.kind if self.birth else wanted
+        kind = self.nature.kind if self.nature else wanted
         if wanted is not None and kind != wanted:
             raise KindMismatch(f"{self.name} is {kind}, not {wanted}")
         if kind == Kind.SHARED and actor is None:
@@ -144,9 +149,10 @@ class Stream:
                 or (last is not None and last.type == EventType.ERASED)
             )
         )
-        self.expires = self.birth.expires if self.birth and not self.is_erased else None
+        birth = self.nature
+        self.expires = birth.expires if birth and not self.is_erased else None
         self.guarded = self.is_erased or self.expires is not None
-        self.is_shared = self.birth is not None and self.birth.kind == Kind.SHARED
+        self.is_shared = birth is not None and birth.kind == Kind.SHARED
 
     def has_expired(self, now: int) -> bool:
         """Tell whether its time to live has ended."""

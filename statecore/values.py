@@ -81,6 +81,21 @@ class Unresolved:
     removes: tuple[bytes | None, ...]
 
     @property
+    def sides(self) -> list[Value]:
+        """What each side made of it; ``None`` too where a side removed it."""
+        return [None if term is None else expose(term) for term in self.adds]
+
+    @property
+    def bases(self) -> list[Value]:
+        """What they started from; ``None`` too where it was not there."""
+        return [None if term is None else expose(term) for term in self.removes]
+
+    @property
+    def packed(self) -> bytes:
+        """The conflict, packed."""
+        return pack_exposed(self)
+
+    @property
     def winner(self) -> bytes | None:
         """What reads as the value until somebody decides: the first one that is there."""
         return next((term for term in self.adds if term is not None), None)
@@ -147,6 +162,8 @@ def same(left: Value, right: Value) -> bool:
         return len(left) == len(right) and all(map(same, left, right))
     if type(left) is Unresolved:
         return bool(left == right)
+    if type(left) is float and left != left:  # noqa: PLR0124 - so is NaN, whatever its bits
+        return bool(right != right)  # noqa: PLR0124
     return pack(left) == pack(right)
 
 

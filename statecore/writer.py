@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Final, TypeVar, Unpack
 
 from statecore.agent_state import AgentState
-from statecore.appends import Append, WriteOptions
+from statecore.appends import Append, Source, WriteOptions
 from statecore.change import CLEAR, EMPTY, Change
 from statecore.errors import (
     InputError,
@@ -190,10 +190,12 @@ class StateWriter(StateReader):
         options: WriteOptions,
         reads: set[str] | tuple[()] | None = (),
         tag: Tag | None = None,
+        source: Source | None = None,
     ) -> Awaitable[int]:
         append = Append(
             self._stream, self._birth, change, options, actor=self.actor, reads=reads, tag=tag
         )
+        append.source = source
         if self._kind is not None or self._stream.is_shared:
             self._stream.require_kind(self._kind, append.actor)
         return self._engine.waiter.write(append, self._engine.write_seconds)

@@ -77,6 +77,12 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(path: Path, conten
     assert path.read_bytes() == content
 
 
+def test_a_path_that_cannot_be_is_no_store() -> None:
+    for create in (True, False):
+        with pytest.raises(StoreNotFound, match="there can be no store"):
+            statecore.open("/" + "a" * 300, key=KEY, create=create).blocking()
+
+
 def test_a_directory_is_no_store(path: Path) -> None:
     path.mkdir()
 

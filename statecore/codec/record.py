@@ -14,7 +14,7 @@ import msgpack
 
 from statecore.codec.numbers import read_number
 from statecore.codec.wire import STRIDE, Wire, read_change, rows
-from statecore.events import Birth, Event, EventType, Kind, Moment, Past, event_id, join, to_time
+from statecore.events import Birth, Event, EventType, Kind, Moment, Past, event_id, to_time
 from statecore.values import unpack
 
 FORMAT: Final = 1  # On disk. Never renumber.
@@ -108,9 +108,8 @@ class Record:
 
     @property
     def past(self) -> Past:
-        """All that these moments have taken in."""
-        own = {parent.line: parent.version for parent in self.parents}
-        return join(own, {(name, at): v for name, at, v in self.extras.get(PAST, ())})
+        """All that came in with them, these moments themselves included."""
+        return {(name, generation): at for name, generation, at in self.extras.get(PAST, ())}
 
     def event(self, agent_id: str, branch: str, position: int) -> Event:
         """Return the event for people to read."""

@@ -1,0 +1,175 @@
+"""Where branches come from: what two states have in common, and what each did since.
+
+A state's past is a version vector: of each branch, up to which version it has taken in. Branches
+are linear, so what two states share is the smaller of each; the newest moments of that are the
+bases of a merge. After a criss-cross of merges there is more than one, and they are merged into a
+virtual base, as git's recursive strategy does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from statecore.change import Change, PackedState, compose
+from statecore.codec.record import CLEARED, PAST
+from statecore.codec.wire import read_change
+from statecore.diff import diff
+from statecore.errors import OperationMismatch
+from statecore.events import Moment, Past, join, meet
+from statecore.merging import merge3
+from statecore.operations import Add, Operation
+from statecore.packed import same_packed
+from statecore.state import Root, values_of
+from statecore.stream import Stream, StreamName
+from statecore.streams import Streams
+from statecore.timeline import Timeline
+
+
+class Fork(NamedTuple):
+    """What two states started from, and what was done since on either side."""
+
+    bases: tuple[Moment, ...]
+    state: PackedState
+    ours: Change
+    theirs: Change
+
+
+def past_of(stream: Stream, root: Root) -> Past:
+    """Return all that a state has taken in, its own branch included."""
+    return join(root.past, {stream.name[1:]: root.version})
+
+
+def moment_of(stream: Stream, root: Root) -> Moment:
+    """Return which moment a state is."""
+    return Moment(*stream.name[1:], root.version)
+
+
+class Ancestry:
+    """Answers what branches of one agent have in common."""
+
+    def __init__(self, streams: Streams, timeline: Timeline, agent_id: str) -> None:
+        self._streams = streams
+        self._timeline = timeline
+        self._agent_id = agent_id
+
+    def fork(self, ours: tuple[Stream, Root], theirs: tuple[Stream, Root]) -> Fork:
+        """Return what two states of the agent have in common, and what either did since."""
+        pasts = past_of(*ours), past_of(*theirs)
+        shared = meet(*pasts)
+        bases = self._newest(shared)
+        state = self._state_of(bases)
+        changes = [
+            self._change_since(bases, state, side, past, shared)
+            for side, past in zip((ours, theirs), pasts, strict=True)
+        ]
+        return Fork(bases, state, *changes)
+
+    def _open(self, moment: Moment) -> Stream:
+        stream = self._streams.open(StreamName(self._agent_id, *moment.line))
+        self._streams.refresh(stream)
+        return stream
+
+    def _root(self, moment: Moment) -> Root:
+        return self._timeline.root_at(self._open(moment), moment.version)
+
+    def _newest(self, shared: Past) -> tuple[Moment, ...]:
+        """Return the moments of a past that no other moment of it has taken in."""
+        found: dict[Moment, Past] = {}
+        for (branch, generation), version in sorted(shared.items()):
+            moment = Moment(branch, generation, version)
+            owner = self._open(moment).owner(version)
+            own = Moment(*owner.name[1:], version)
+            found[own] = past_of(owner, self._root(own))
+        return tuple(
+            moment
+            for moment in found
+            if not any(
+                other != moment and past.get(moment.line, 0) >= moment.version
+                for other, past in found.items()
+            )
+        )
+
+    def _state_of(self, bases: tuple[Moment, ...]) -> PackedState:
+        """Return the state of the base, merged from several where there are several."""
+        if not bases:
+            return {}
+        sides = [(self._open(base), self._root(base)) for base in bases]
+        state: PackedState = values_of(sides[0][1])
+        for side in sides[1:]:
+            fork = self.fork(sides[0], side)
+            merged = merge3(fork.state, _since(fork, state), fork.theirs)
+            state = merged.change.apply(state)
+        return state
+
+    def _change_since(
+        self,
+        bases: tuple[Moment, ...],
+        state: PackedState,
+        side: tuple[Stream, Root],
+        past: Past,
+        shared: Past,
+    ) -> Change:
+        """Return what a side did since the base: as it was done, or what differs from it."""
+        stream, root = side
+        if len(bases) == 1 and _is_on(stream, bases[0]):
+            records = self._timeline.records(stream, bases[0].version, root.version)
+            return compose(
+                read_change(record.operations, cleared=CLEARED in record.extras)
+                for record in records
+            )
+        differs = diff(state, values_of(root))
+        return self._with_sums(differs, state, past, shared)
+
+    def _with_sums(self, differs: Change, state: PackedState, past: Past, shared: Past) -> Change:
+        """Say of numbers what was added to them, where additions are all that happened to them."""
+        sums = self._sums(past, shared)
+        operations: dict[str, Operation] = dict(differs.operations)
+        for key, operation in differs.operations.items():
+            added = sums.get(key)
+            if added is not None and _explains(added, state.get(key), operation):
+                operations[key] = added
+        return Change(operations)
+
+    def _sums(self, past: Past, shared: Past) -> dict[str, Add]:
+        """Return what the events of one past that are not in the other only added, by key.
+
+        Merges are passed over: what they took in is counted where it was first done.
+        """
+        sums: dict[str, Operation | None] = {}
+        for (branch, generation), version in past.items():
+            moment = Moment(branch, generation, version)
+            stream = self._open(moment)
+            after = max(shared.get(moment.line, 0), stream.fork if stream.parent else 0)
+            for record in self._timeline.records(stream, after, version):
+                if PAST not in record.extras:
+                    _count(sums, read_change(record.operations, cleared=False).operations.items())
+        return {key: op for key, op in sums.items() if isinstance(op, Add) and op.exact}
+
+
+def _since(fork: Fork, state: PackedState) -> Change:
+    """Return what leads from a base to a state: as it was done, where that is how it came about."""
+    after = fork.ours.apply(fork.state)
+    more = diff(after, state)
+    return fork.ours.then(more) if more.touches_anything else fork.ours
+
+
+def _count(sums: dict[str, Operation | None], done: Iterable[tuple[str, Operation]]) -> None:
+    for key, operation in done:
+        before = sums.get(key, operation)
+        if not isinstance(operation, Add) or not isinstance(before, Add):
+            sums[key] = None
+        else:
+            sums[key] = before.merge(operation) if key in sums else operation
+
+
+def _is_on(stream: Stream, base: Moment) -> bool:
+    """Tell whether a moment is on a stream's own line, its parents' included."""
+    return stream.owner(base.version).name[1:] == base.line
+
+
+def _explains(added: Add, before: object, operation: Operation) -> bool:
+    try:
+        return same_packed(added.apply(before), operation.apply(before))  # type: ignore[arg-type]
+    except OperationMismatch:
+        return False

@@ -1,0 +1,148 @@
+"""Branches of one agent's state: fork from any moment, and how what they do is merged."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Self, Unpack
+
+from statecore.appends import WriteOptions
+from statecore.change import EMPTY
+from statecore.errors import BranchExists, BranchNotFound
+from statecore.events import Moment
+from statecore.merges import (
+    rules_for,
+)
+from statecore.moments import Point
+from statecore.register import (
+    REGISTER,
+    STRATEGIES,
+    Branch,
+    branch_key,
+    branch_names,
+    describe,
+    entry,
+    fork_of,
+    is_open,
+)
+from statecore.stream import MAIN, StreamName
+from statecore.values import Value
+from statecore.writer import StateWriter
+
+
+class StateBrancher(StateWriter):
+    """The part of ``StateManager`` that forks."""
+
+    async def branch(
+        self,
+        name: str,
+        at: Point | None = None,
+        *,
+        create: bool = True,
+        description: str | None = None,
+        **options: Unpack[WriteOptions],
+    ) -> Self:
+        """Return the manager of another branch, which begins here where there is none of the name.
+
+        It begins with the state at a moment of this branch, or now, whatever its size; neither
+        side sees what the other writes afterwards.
+
+        Args:
+            name: the branch; ``"main"`` is the one that every agent has.
+            at: where it is to begin. A branch that began elsewhere is refused.
+            create: make it if there is none.
+            description: what it is for.
+
+        Raises:
+            BranchNotFound: there is none, and ``create`` is false.
+            BranchExists: there is one that began at another moment than ``at``.
+        """
+        if name == MAIN:
+            return self._on(StreamName(self.agent_id), None)
+        key, register = branch_key(name), self._register()
+        known = await register.get_state(key)
+        if not is_open(known):
+            if not create:
+                raise BranchNotFound(f"{self.agent_id} has no branch {name!r}")
+            await self._load()
+            fork = self._moment(self._version(at))
+
+            def make(old: Value) -> Value:
+                if is_open(old):
+                    return old
+                return entry(fork, old["generation"] + 1 if old else 0, description)
+
+            options.setdefault("actor", self.actor)
+            known = await register.atomic_update(key, make, **options)
+        elif at is not None:
+            await self._load()
+        fork = fork_of(known)
+        if at is not None and fork != self._moment(self._version(at)):
+            raise BranchExists(f"{self.agent_id} has a branch {name!r} that began at {fork}")
+        return self._on(StreamName(self.agent_id, name, known["generation"]), fork)
+
+    async def branches(self) -> list[Branch]:
+        """Return the agent's branches beside ``"main"``, by name."""
+        register = self._register()
+        found = await register.at()
+        branches = []
+        for name in branch_names(list(found)):
+            known = found[branch_key(name)]
+            if is_open(known):
+                async for event in register.history(branch_key(name), newest_first=True):
+                    branches.append(describe(name, known, event))
+                    break
+        return branches
+
+    async def delete_branch(self, name: str, **options: Unpack[WriteOptions]) -> None:
+        """Give up a branch; its events stay in the log, and its name is free again.
+
+        Raises:
+            BranchNotFound: there is none.
+        """
+
+        def delete(old: Value) -> Value:
+            if not is_open(old):
+                raise BranchNotFound(f"{self.agent_id} has no branch {name!r}")
+            return {**old, "deleted": True}
+
+        options.setdefault("actor", self.actor)
+        await self._register().atomic_update(branch_key(name), delete, **options)
+
+    async def set_strategy(
+        self, pattern: str, name: str | None, **options: Unpack[WriteOptions]
+    ) -> None:
+        """Record how keys of a pattern are merged on all branches; ``None`` takes it back.
+
+        Patterns are of the shell's kind: ``*``, ``?``, ``[abc]``. The longest one counts first.
+        Strategies: ``conflict``, ``ours``, ``theirs``, ``latest``, ``max``, ``min``, ``sum``,
+        ``union``, ``append``, ``text``, ``objects`` or ``objects:field``.
+        """
+        if name is not None:
+            rules_for("record", {}, [(pattern, name)])  # refuses what is no strategy
+        change = EMPTY.remove(pattern) if name is None else EMPTY.put(pattern, name)
+        options.setdefault("actor", self.actor)
+        await self._register().patch(STRATEGIES, change, **options)
+
+    async def strategies(self) -> dict[str, str]:
+        """Return the recorded strategies by pattern, in the order in which they count."""
+        kept: dict[str, str] = await self._register().get_state(STRATEGIES, {})
+        return dict(sorted(kept.items(), key=lambda item: (-len(item[0]), item[0])))
+
+    def _register(self) -> StateWriter:
+        kind, ttl = self.kind, self._ttl
+        expires = self._stream.expires
+        if expires is not None:
+            ttl = timedelta(microseconds=expires - self._engine.clock())
+        kind = kind if ttl is not None else None
+        return StateWriter(
+            self._engine, StreamName(self.agent_id, REGISTER), actor=self.actor, kind=kind, ttl=ttl
+        )
+
+    def _on(self, name: StreamName, origin: Moment | None) -> Self:
+        return type(self)(
+            self._engine, name, actor=self.actor, kind=self._kind, ttl=self._ttl, origin=origin
+        )
+
+    def _moment(self, version: int) -> Moment:
+        """Return a version of this branch as the moment it is, of a parent's where it is shared."""
+        return Moment(*self._stream.owner(version).name[1:], version)

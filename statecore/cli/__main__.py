@@ -1,0 +1,5 @@
+"""The command line, for ``python -m statecore.cli``."""
+
+from statecore.cli import main
+
+main()

@@ -1,0 +1,112 @@
+"""From what was typed to what is meant: stores, keys, agents, moments."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import typer
+
+import statecore
+from statecore.cli.failures import report
+
+_PASSPHRASE_VARIABLE: Final = "STATECORE_PASSPHRASE"  # noqa: S105 - its name, not its value
+_NAMED_MAX: Final = 5
+_VERSION: Final = re.compile(r"[0-9]{1,18}")
+
+
+@contextmanager
+def opened(
+    path: Path, *, passphrase: bool, create: bool = False
+) -> Iterator[statecore.BlockingStore]:
+    """Open a store, asking for its passphrase if there is one."""
+    path = path.absolute()  # a file, whatever its name looks like
+    new = create and not path.exists()
+    secret = ask_passphrase(confirm=new) if passphrase else None
+    with statecore.open(path, passphrase=secret, create=create) as store:
+        if new:
+            announce(path, passphrase=passphrase)
+        yield store
+
+
+def announce(path: Path, *, passphrase: bool) -> None:
+    """Say that a store was made, and what must not be lost."""
+    if passphrase:
+        key = "its passphrase"
+    elif "STATECORE_KEY" in os.environ:
+        key = "the key in STATECORE_KEY"
+    else:
+        key = f"the key file {statecore.KeyFile().path}"
+    report(f"made the store {path}; without {key} nobody can read it, so keep a copy of that")
+
+
+def ask_passphrase(*, confirm: bool) -> str:
+    secret = os.environ.get(_PASSPHRASE_VARIABLE)
+    if secret is None:
+        secret = _prompt("Passphrase: ")
+        if confirm and secret != _prompt("The same again: "):
+            raise statecore.InvalidKey("the two passphrases differ")
+    if not secret:
+        raise statecore.InvalidKey("an empty passphrase protects nothing")
+    return secret
+
+
+def _prompt(text: str) -> str:
+    """Ask at the terminal, even where standard input is a pipe; never show what is typed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", getpass.GetPassWarning)
+        try:
+            return getpass.getpass(text)
+        except getpass.GetPassWarning as error:
+            raise statecore.KeyMissing(
+                f"there is no terminal to ask for the passphrase: set {_PASSPHRASE_VARIABLE}"
+            ) from error
+        except EOFError as error:
+            raise typer.Abort from error
+
+
+def agent_in(
+    store: statecore.BlockingStore, agent_id: str, branch: str, *, create: bool = False
+) -> statecore.BlockingManager:
+    """Return the manager of an agent that is there, or that may be made.
+
+    Raises:
+        NotFound: it is not there; names some that are.
+    """
+    agent = store.manager(agent_id)
+    if branch != agent.branch_name:
+        raise statecore.NotFound(f"{agent_id} has no branch {branch!r}")
+    if agent.version() == 0 and not create:
+        known = [birth.agent_id for birth in store.agents()]
+        more = f" and {len(known) - _NAMED_MAX} more" if len(known) > _NAMED_MAX else ""
+        there_are = f"there are: {', '.join(known[:_NAMED_MAX])}{more}" if known else "none is"
+        raise statecore.NotFound(f"there is no agent {agent_id}; {there_are}")
+    return agent
+
+
+def moment(agent: statecore.BlockingManager, text: str | None) -> statecore.Point | None:
+    """Return the moment that a text names: a version, a time with its zone, or a tag.
+
+    Raises:
+        InputError: it is a time without a zone, and no tag.
+    """
+    if text is None:
+        return None
+    if _VERSION.fullmatch(text):
+        return int(text)
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    if time.tzinfo is not None:
+        return time
+    if text in agent.tags():
+        return text
+    raise statecore.InputError(f"{text}: a time needs a zone, as in {time.isoformat()}Z")

@@ -1,0 +1,63 @@
+"""What goes wrong, as one line on standard error and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any, Final
+
+import typer
+from typer.core import TyperGroup
+
+import statecore
+from statecore.cli.render import printable
+
+_UNAVAILABLE: Final = 6
+_INTERRUPTED: Final = 130  # 128 and the number of SIGINT, as shells have it
+
+# Scripts rely on these. Never renumber.
+_CODES: Final = {
+    statecore.NotFound: 1,
+    statecore.Erased: 1,
+    statecore.InputError: 2,  # as Typer does for a command line that makes no sense
+    statecore.Conflict: 3,
+    statecore.KeyFailure: 4,
+    statecore.Damage: 5,
+    statecore.StoreFailure: _UNAVAILABLE,
+}
+
+EXIT_CODES: Final = (
+    "Exit codes: 0 done; 1 no such store, agent, key, version or tag; 2 the command makes no sense;"
+    " 3 conflict, others were first; 4 the key is missing or wrong; 5 the store is damaged or of"
+    " another format; 6 the store is unavailable; 130 interrupted."
+)
+
+
+class Commands(TyperGroup):
+    """The commands: what they raise ends here, as a line and a code rather than a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except statecore.StatecoreError as error:
+            report(str(error))
+            raise typer.Exit(exit_code(error)) from error
+        except KeyboardInterrupt as error:
+            raise typer.Exit(_INTERRUPTED) from error
+        except BrokenPipeError as error:  # whoever reads has read enough
+            # Python flushes standard output once more as it ends, and would complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from error
+        except OSError as error:  # a path that can't be, a full disk behind standard output
+            report(str(error))
+            raise typer.Exit(_UNAVAILABLE) from error
+
+
+def exit_code(error: statecore.StatecoreError) -> int:
+    """Return the exit code of an error."""
+    return next((code for kind, code in _CODES.items() if isinstance(error, kind)), _UNAVAILABLE)
+
+
+def report(message: str) -> None:
+    """Say something to the person in front of it, and not to the program behind the pipe."""
+    typer.echo(f"statecore: {printable(message)}", err=True)

@@ -1,0 +1,322 @@
+"""Merging branches of one agent's state, taking back what was done, deciding conflicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final, Unpack
+
+from statecore.ancestry import Ancestry, moment_of, past_of
+from statecore.appends import Source, WriteOptions
+from statecore.brancher import StateBrancher
+from statecore.change import Change
+from statecore.errors import Conflict, InputError, Path
+from statecore.events import EventType
+from statecore.merges import (
+    MergeResult,
+    OnConflict,
+    Plan,
+    Strategies,
+    fingerprint,
+    nothing,
+    plan,
+    rules_for,
+)
+from statecore.merging import Merged, Rules, merge3
+from statecore.moments import Point
+from statecore.operations import Put
+from statecore.packed import Packed, to_bytes
+from statecore.register import (
+    RESOLUTION,
+)
+from statecore.state import Root
+from statecore.taking_back import Past, last_act
+from statecore.values import Unresolved, Value, pack
+from statecore.writer import ATTEMPTS_MAX
+
+_NO_STRATEGIES: Final[Strategies] = {}
+
+
+class StateMerger(StateBrancher):
+    """The part of ``StateManager`` that merges and takes back."""
+
+    # Merging
+
+    async def merge(
+        self,
+        source: StateMerger | str,
+        at: Point | None = None,
+        *,
+        on_conflict: OnConflict = "record",
+        strategies: Strategies = _NO_STRATEGIES,
+        reuse: bool = False,
+        dry_run: bool = False,
+        **options: Unpack[WriteOptions],
+    ) -> MergeResult:
+        """Bring in what another branch of the agent did since both had a state in common.
+
+        One event holds the result; by default nothing is refused and no side is lost. What both
+        sides changed and can't be reconciled becomes a conflict value; see ``conflicts``.
+
+        Args:
+            source: the other branch.
+            at: up to which moment of it; all of it where left out.
+            on_conflict: what to do with conflicts.
+            strategies: how to bring values together, before those recorded for the agent.
+            reuse: decide conflicts as ``resolve(..., remember=True)`` decided the same before.
+            dry_run: return what would come of it, and record nothing.
+
+        Raises:
+            MergeConflict: with ``on_conflict="raise"``: says all that can't be reconciled.
+        """
+        if isinstance(source, str):
+            source = await self.branch(source, create=False)
+        if source.agent_id != self.agent_id:
+            raise InputError(f"{source.agent_id} is another agent; merge branches of one")
+        await source._load()
+        other = source._stream, source._engine.timeline.root_at(source._stream, source._version(at))
+        rules = await self._rules(on_conflict, strategies, reuse=reuse)
+        make = partial(self._plan_merge, other=other, rules=rules, on_conflict=on_conflict)
+        return await self._carry_out(make, options, dry_run=dry_run)
+
+    def _plan_merge(self, root: Root, other: Any, rules: Rules, on_conflict: OnConflict) -> Plan:
+        ours, theirs = past_of(self._stream, root), past_of(*other)
+        if all(ours.get(line, 0) >= version for line, version in theirs.items()):
+            return nothing(root.version)
+        ancestry = Ancestry(self._engine.streams, self._engine.timeline, self.agent_id)
+        fork = ancestry.fork((self._stream, root), other)
+        when = self._when(self._stream, root), self._when(*other)
+        merged = merge3(fork.state, fork.ours, fork.theirs, rules, when)
+        source = Source(EventType.MERGED, (moment_of(*other),), theirs)
+        made = plan(root.version, merged, source, on_conflict, is_needed=True)
+        result = replace(
+            made.result,
+            bases=fork.bases,
+            keys_ours=len(fork.ours.operations),
+            keys_theirs=len(fork.theirs.operations),
+        )
+        return replace(made, result=result)
+
+    def _when(self, stream: Any, root: Root) -> Callable[[str], tuple[int, str]]:
+        """Return what tells when a key was last changed, and by which event."""
+
+        def when(key: str) -> tuple[int, str]:
+            version, _ = self._engine.streams.aids.history.last_touched(stream, key, root.version)
+            if not version:
+                return 0, ""
+            record = self._engine.timeline.record(stream, version)
+            return record.time, record.event_id
+
+        return when
+
+    # Taking back
+
+    async def revert(
+        self,
+        version: int | None = None,
+        *,
+        since: Point | None = None,
+        until: Point | None = None,
+        by: str | None = None,
+        on_conflict: OnConflict = "record",
+        dry_run: bool = False,
+        **options: Unpack[WriteOptions],
+    ) -> MergeResult:
+        """Take back what an event did, or all events of a range, or one actor's; as one new event.
+
+        What others built on the same values since is kept, or becomes a conflict.
+
+        Args:
+            version: the event.
+            since: the events after this moment, ...
+            until: ... up to this one.
+            by: of this actor only.
+            on_conflict, dry_run: as for ``merge``.
+        """
+        versions = [version] if version is not None else await self._versions(since, until, by)
+        if version is not None and not 0 < version <= await self.version():
+            raise InputError(f"{self._stream.name} has no event {version}")
+        rules = await self._rules(on_conflict, _NO_STRATEGIES)
+        source = Source(EventType.REVERTED, takes_back=tuple(versions))
+        make = partial(self._plan_taking_back, source=source, rules=rules, on_conflict=on_conflict)
+        return await self._carry_out(make, options, dry_run=dry_run)
+
+    async def undo(
+        self, by: str | None = None, **options: Unpack[WriteOptions]
+    ) -> MergeResult | None:
+        """Take back the last act of an actor, of this manager's by default, not undone before.
+
+        Returns ``None`` where there is nothing left to undo.
+        """
+        return await self._undo(by, EventType.UNDONE, options)
+
+    async def redo(
+        self, by: str | None = None, **options: Unpack[WriteOptions]
+    ) -> MergeResult | None:
+        """Take back the actor's last ``undo``, unless the actor acted anew since.
+
+        Returns ``None`` where there is nothing to redo.
+        """
+        return await self._undo(by, EventType.REDONE, options)
+
+    async def _undo(
+        self, by: str | None, kind: EventType, options: WriteOptions
+    ) -> MergeResult | None:
+        actor = by or options.get("actor") or self.actor
+        await self._load()
+        records = self.history(newest_first=True).records()
+        found = last_act(records, actor, undone=kind == EventType.REDONE)
+        if not found:
+            return None
+        rules = await self._rules("record", _NO_STRATEGIES)
+        source = Source(kind, takes_back=(found,))
+        make = partial(self._plan_taking_back, source=source, rules=rules, on_conflict="record")
+        return await self._carry_out(make, {"actor": actor, **options}, dry_run=False)
+
+    def _plan_taking_back(
+        self, root: Root, source: Source, rules: Rules, on_conflict: OnConflict
+    ) -> Plan:
+        merged = self._past(root).take_back(source.takes_back, rules)
+        is_needed = merged.change.touches_anything
+        return plan(root.version, merged, source, on_conflict, is_needed=is_needed)
+
+    async def restore(self, at: Point, **options: Unpack[WriteOptions]) -> MergeResult:
+        """Make the state what it was at a moment, by one new event; history is not rewritten."""
+        await self._load()
+        version = self._version(at)
+
+        def make(root: Root) -> Plan:
+            change = self._engine.timeline.change_between(self._stream, root.version, version)
+            source = Source(EventType.RESTORED, (self._moment(version),))
+            is_needed = change.touches_anything
+            return plan(root.version, Merged(change), source, "record", is_needed=is_needed)
+
+        return await self._carry_out(make, options, dry_run=False)
+
+    async def cherry_pick(
+        self,
+        source: StateMerger | str,
+        *versions: int,
+        on_conflict: OnConflict = "record",
+        dry_run: bool = False,
+        **options: Unpack[WriteOptions],
+    ) -> MergeResult:
+        """Do here what single events of another branch did, as one new event.
+
+        Additions, and items for a list, build on what is here; other changes are merged.
+        """
+        if isinstance(source, str):
+            source = await self.branch(source, create=False)
+        await source._load()
+        other_root = source._root()
+        if not versions or not all(0 < version <= other_root.version for version in versions):
+            raise InputError(f"{source._stream.name} has events 1 to {other_root.version}")
+        other = source._past(other_root)
+        rules = await self._rules(on_conflict, _NO_STRATEGIES)
+        origin = Source(EventType.PICKED, tuple(source._moment(version) for version in versions))
+
+        def make(root: Root) -> Plan:
+            merged = self._past(root).do_again(other, versions, rules)
+            is_needed = merged.change.touches_anything
+            return plan(root.version, merged, origin, on_conflict, is_needed=is_needed)
+
+        return await self._carry_out(make, options, dry_run=dry_run)
+
+    # Conflicts
+
+    async def conflicts(self) -> dict[Path, Unresolved]:
+        """Return what is in conflict in the state now, by path."""
+        state = await self.at()
+        return state.conflicts
+
+    async def resolve(
+        self,
+        key: str,
+        value: Value = None,
+        *,
+        path: Path = (),
+        pick: int | None = None,
+        remember: bool = False,
+        **options: Unpack[WriteOptions],
+    ) -> int:
+        """Decide a conflict, and return the version this made.
+
+        Args:
+            key: the key.
+            value: what it is to be.
+            path: the path to the conflict within the key's value, where it is in a nested one.
+            pick: take the side of this number, as ``conflicts`` lists them, instead of a value.
+            remember: decide the same conflict likewise when a merge with ``reuse`` meets it.
+
+        Raises:
+            InputError: there is no such conflict, or side.
+        """
+        state = await self.at()
+        found = state.conflicts.get((key, *path))
+        if found is None:
+            raise InputError(f"nothing is in conflict at {'/'.join(map(str, (key, *path)))}")
+        packed: Packed | None = pack(value, (key, *path))
+        if pick is not None:
+            if not 0 <= pick < len(found.adds):
+                raise InputError(f"there are {len(found.adds)} sides, counted from 0")
+            packed = found.adds[pick]
+        change = state.decided(key, path, packed)
+        options.setdefault("expected_version", state.version)
+        version = await self._write(change, options, {key}, source=Source(EventType.RESOLVED))
+        if remember and packed is not None:
+            register = self._register()
+            await register.apply(
+                Change({RESOLUTION + fingerprint(found.packed): Put(to_bytes(packed))}),
+                actor=self.actor,
+            )
+        return version
+
+    def _past(self, root: Root) -> Past:
+        engine = self._engine
+        return Past(engine.timeline, engine.streams.aids.history, self._stream, root)
+
+    async def _rules(
+        self, on_conflict: OnConflict, strategies: Strategies, *, reuse: bool = False
+    ) -> Rules:
+        recorded = list((await self.strategies()).items())
+        remembered: dict[str, Packed] = {}
+        if reuse:
+            kept = await self._register().at()
+            remembered = {
+                key.removeprefix(RESOLUTION): pack(kept[key])
+                for key in kept
+                if key.startswith(RESOLUTION)
+            }
+        return rules_for(on_conflict, strategies, recorded, remembered)
+
+    async def _versions(
+        self, since: Point | None, until: Point | None, by: str | None
+    ) -> list[int]:
+        if since is None and until is None and by is None:
+            raise InputError("say what to revert: a version, a range, or whose")
+        await self._load()
+        return [event.version async for event in self.history(since=since, until=until, actor=by)]
+
+    async def _carry_out(
+        self, make: Callable[[Root], Plan], options: WriteOptions, *, dry_run: bool
+    ) -> MergeResult:
+        """Make a plan for the state as it is and record it; anew where others changed its keys."""
+        for attempt in range(ATTEMPTS_MAX):
+            await self._load()
+            made = await self._engine.waiter.away(make, self._root())
+            if dry_run or made.source is None:
+                return made.result
+            try:
+                version = await self._write(
+                    made.result.change,
+                    {"expected_version": made.version, **options},
+                    made.reads,
+                    source=made.source,
+                )
+            except Conflict:
+                if "expected_version" in options or attempt == ATTEMPTS_MAX - 1:
+                    raise
+            else:
+                return replace(made.result, version=version)
+        raise AssertionError  # the last attempt returned or raised
