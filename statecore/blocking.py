@@ -9,11 +9,14 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from functools import update_wrapper
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from statecore.errors import Path
 from statecore.events import Event, Kind
 from statecore.history import StateHistory
+from statecore.inquirer import WhatIf
 from statecore.manager import StateManager
 from statecore.merges import MergeResult
 from statecore.moments import Point
+from statecore.stream import MAIN
 from statecore.transaction import Transaction
 from statecore.waiting import run
 
@@ -107,6 +110,30 @@ class BlockingManager:
     restore = _blocking(StateManager.restore)
     conflicts = _blocking(StateManager.conflicts)
     resolve = _blocking(StateManager.resolve)
+
+    blame = _blocking(StateManager.blame)
+    bisect = _blocking(StateManager.bisect)
+    cursor = _blocking(StateManager.cursor)
+    search = _blocking(StateManager.search)
+
+    def history_at(self, key: str, path: Path) -> Iterator[Event]:
+        """Yield the events that changed what is at a path; see ``StateManager.history_at``."""
+        return _iterate(self.manager.history_at(key, path))
+
+    def search_history(self, text: str, key: str | None = None) -> Iterator[Event]:
+        """Yield the events that brought in a text; see ``StateManager.search_history``."""
+        return _iterate(self.manager.search_history(text, key))
+
+    def what_if(self, name: str, **options: Any) -> WhatIf[BlockingManager]:
+        """Make a branch on which some events did not happen; see ``StateManager.what_if``."""
+        made = run(self.manager.what_if(name, **options))
+        return WhatIf(BlockingManager(made.branch), made.left_out)
+
+    contested = _blocking(StateManager.contested)
+
+    def rebase(self, onto: BlockingManager | str = MAIN, **options: Any) -> BlockingManager:
+        """Begin this branch anew at the end of another; see ``StateManager.rebase``."""
+        return BlockingManager(run(self.manager.rebase(_manager(onto), **options)))
 
     def branch(self, name: str, at: Point | None = None, **options: Any) -> BlockingManager:
         """Return the manager of another branch; see ``StateManager.branch``."""

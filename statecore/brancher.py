@@ -69,7 +69,8 @@ class StateBrancher(StateWriter):
             def make(old: Value) -> Value:
                 if is_open(old):
                     return old
-                return entry(fork, old["generation"] + 1 if old else 0, description)
+                generation = self._unused(name, old["generation"] + 1 if old else 0)
+                return entry(fork, generation, description)
 
             options.setdefault("actor", self.actor)
             known = await register.atomic_update(key, make, **options)
@@ -142,6 +143,13 @@ class StateBrancher(StateWriter):
         return type(self)(
             self._engine, name, actor=self.actor, kind=self._kind, ttl=self._ttl, origin=origin
         )
+
+    def _unused(self, name: str, generation: int) -> int:
+        """Return the first generation of a name, from one on, that nothing was ever written to."""
+        streams = self._engine.streams
+        while streams.log.version(streams.id_of(StreamName(self.agent_id, name, generation))):
+            generation += 1
+        return generation
 
     def _moment(self, version: int) -> Moment:
         """Return a version of this branch as the moment it is, of a parent's where it is shared."""

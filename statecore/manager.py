@@ -5,8 +5,8 @@ Every method is a coroutine. ``statecore.blocking`` gives the same ones to plain
 
 from __future__ import annotations
 
-from statecore.merger import StateMerger
+from statecore.inquirer import StateInquirer
 
 
-class StateManager(StateMerger):
+class StateManager(StateInquirer):
     """One agent's state on one branch. Cheap to make; holds nothing that needs closing."""

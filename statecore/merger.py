@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, Unpack
+from typing import Any, Final, Self, Unpack
 
 from statecore.ancestry import Ancestry, moment_of, past_of
 from statecore.appends import Source, WriteOptions
@@ -27,10 +27,9 @@ from statecore.merging import Merged, Rules, merge3
 from statecore.moments import Point
 from statecore.operations import Put
 from statecore.packed import Packed, to_bytes
-from statecore.register import (
-    RESOLUTION,
-)
+from statecore.register import RESOLUTION, branch_key
 from statecore.state import Root
+from statecore.stream import MAIN, StreamName
 from statecore.taking_back import Past, last_act
 from statecore.values import Unresolved, Value, pack
 from statecore.writer import ATTEMPTS_MAX
@@ -223,6 +222,60 @@ class StateMerger(StateBrancher):
 
         return await self._carry_out(make, options, dry_run=dry_run)
 
+    async def rebase(self, onto: StateMerger | str = MAIN, **options: Unpack[WriteOptions]) -> Self:
+        """Begin this branch anew at the end of another, its own events done again one by one.
+
+        Each keeps its actor and reason. The name is the new branch's from the moment on when all is
+        done; until then, and under the manager that one has, the old one is as it was.
+
+        Raises:
+            InputError: ``"main"`` itself can't be rebased.
+        """
+        key = branch_key(self.branch_name)
+        if isinstance(onto, str):
+            onto = await self.branch(onto, create=False)
+        fork = onto._moment(await onto.version())
+        generation = self._unused(self.branch_name, self._stream.name.generation + 1)
+        new = self._on(StreamName(self.agent_id, self.branch_name, generation), fork)
+        await self._load()
+        async for event in self.history(since=self._stream.fork):
+            if event.change.touches_anything:
+                await new.cherry_pick(
+                    self,
+                    event.version,
+                    actor=event.actor,
+                    reason=event.reason,
+                    cause=event.cause,
+                    metadata=event.metadata,
+                )
+
+        def move(old: Value) -> Value:
+            return {**old, "fork": list(fork), "generation": generation}
+
+        options.setdefault("actor", self.actor)
+        await self._register().atomic_update(key, move, **options)
+        return new
+
+    async def contested(self) -> dict[str, list[str]]:
+        """Return the keys that this branch and others changed since they parted, with those others.
+
+        Only keys for which no strategy is recorded: merging them may end in conflicts.
+        """
+        rules = await self._rules("record", _NO_STRATEGIES)
+        ancestry = Ancestry(self._engine.streams, self._engine.timeline, self.agent_id)
+        others = [MAIN, *(branch.name for branch in await self.branches())]
+        found: dict[str, list[str]] = {}
+        for name in others:
+            other = await self.branch(name, create=False)
+            if other._stream is not self._stream:
+                fork = ancestry.fork(
+                    (self._stream, self._root()), (other._stream, (await other._loaded()))
+                )
+                for key in sorted(fork.ours.operations.keys() & fork.theirs.operations.keys()):
+                    if rules.strategy(key) is None:
+                        found.setdefault(key, []).append(name)
+        return found
+
     # Conflicts
 
     async def conflicts(self) -> dict[Path, Unresolved]:
@@ -271,6 +324,10 @@ class StateMerger(StateBrancher):
                 actor=self.actor,
             )
         return version
+
+    async def _loaded(self) -> Root:
+        await self._load()
+        return self._root()
 
     def _past(self, root: Root) -> Past:
         engine = self._engine

@@ -229,3 +229,18 @@ def changed_keys(records: Iterable[Record]) -> Iterator[str]:
     """Yield the key of each operation of these records."""
     for record in records:
         yield from record.operations[::STRIDE]
+
+
+def step_back(root: Root, before: Record, cells: Mapping[str, Cell | None]) -> Root:
+    """Return the root before its last event, from that before it and the cells it replaced."""
+    weight, after = root.weight, root.cells
+    for key, cell in cells.items():
+        gone = after.get(key)
+        if gone is not None:
+            weight -= len(gone[1]) + len(key) + _CELL_BYTES
+        if cell is not None:
+            after = after.set(key, cell)
+            weight += len(cell[1]) + len(key) + _CELL_BYTES
+        elif gone is not None:
+            after = after.delete(key)
+    return Root(root.version - 1, before.time, after, weight, root.tags, before, root.past)

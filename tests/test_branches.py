@@ -552,3 +552,34 @@ def test_reverting_what_is_not_there_says_so(agent: BlockingManager) -> None:
         agent.revert(2)
     with pytest.raises(InputError, match="say what to revert"):
         agent.revert()
+
+
+def test_a_branch_can_be_rebased(forked: Any) -> None:
+    main, idea = forked
+    idea.set_state("x", 1, actor="thinker", reason="because")
+    idea.add("n", 5)
+    idea.tag("a tag")
+    main.set_state("goal", "sail")
+    main.add("n", 1)
+
+    new = idea.rebase(onto="main")
+
+    assert new.at().data == {**main.at().data, "n": 16, "x": 1}
+    assert [event.actor for event in new.history(since=5)] == ["thinker", "planner"]
+    assert main.branches()[0].fork == Moment("main", 0, 5)
+    assert main.branch("idea").at().data == new.at().data
+    assert "goal" in idea.at(3)
+    assert main.merge(new).change == new.diff(5)
+    with pytest.raises(InputError):
+        main.rebase()
+
+
+def test_keys_that_may_conflict_are_told_before_they_do(forked: Any) -> None:
+    main, idea = forked
+    for branch in forked:
+        branch.set_state("goal", branch.branch_name)
+        branch.extend("log", ["x"])
+    main.set_strategy("log", "append")
+
+    assert main.contested() == {"goal": ["idea"]}
+    assert idea.contested() == {"goal": ["main"]}

@@ -1,0 +1,217 @@
+"""The questions one asks of a history: who changed this, since when is it wrong, what if not."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Final, Generic, Self, TypeVar, Unpack
+
+from statecore.appends import Source, WriteOptions
+from statecore.bisection import Bisection, Look, bisect
+from statecore.change import Change, as_change
+from statecore.cursor import Cursor
+from statecore.diff import diff
+from statecore.errors import BranchExists, InputError, OperationMismatch, Path
+from statecore.events import Event, EventType
+from statecore.merger import StateMerger
+from statecore.moments import Point
+from statecore.packed import Packed, thaw
+from statecore.paths import brought_in, find_text, same_at
+from statecore.register import branch_key, entry, is_open
+from statecore.state import values_of
+from statecore.stream import KeyHistory, Stream, StreamName
+from statecore.taking_back import change_of
+from statecore.timeline import Timeline
+from statecore.values import Value
+
+_NOTHING: Final[Mapping[int, Change | Mapping[str, Value]]] = {}
+
+
+_Manager = TypeVar("_Manager")
+
+
+@dataclass(frozen=True, slots=True)
+class WhatIf(Generic[_Manager]):
+    """A branch on which some events did not happen, or others did."""
+
+    branch: _Manager
+    left_out: Mapping[int, str]
+    """The versions of events that no longer fitted, and why."""
+
+
+class StateInquirer(StateMerger):
+    """The part of ``StateManager`` that asks."""
+
+    async def blame(self, key: str, path: Path = (), at: Point | None = None) -> Event | None:
+        """Return the event that made a key, or what is at a path in its value, what it is.
+
+        ``None`` where it never was there.
+        """
+        await self._load()
+        until = self._version(at)
+        async for event in self.history(key, until=until, newest_first=True):
+            if not self._is_same_at(key, path, event.version):
+                return event
+        return None
+
+    async def history_at(self, key: str, path: Path) -> AsyncIterator[Event]:
+        """Yield the events that changed what is at a path in a key's value, oldest first."""
+        await self._load()
+        async for event in self.history(key):
+            if not self._is_same_at(key, path, event.version):
+                yield event
+
+    def _is_same_at(self, key: str, path: Path, version: int) -> bool:
+        value_at = self._engine.timeline.value_at
+        before = value_at(self._stream, key, version - 1) if version > 1 else None
+        return same_at(before, value_at(self._stream, key, version), path)
+
+    async def bisect(
+        self,
+        good: Point,
+        bad: Point,
+        predicate: Callable[[Look], bool | None],
+        *,
+        steps: Collection[tuple[int, bool | None]] = (),
+    ) -> Bisection:
+        """Return the first version for which a predicate no longer holds.
+
+        Args:
+            good: a moment at which it holds.
+            bad: a later one at which it does not.
+            predicate: tells whether a state, a mapping, is good; ``None`` where that can't be told,
+                and versions nearby are looked at. Only the keys it reads are loaded.
+            steps: those of an earlier bisection, which are not judged again.
+
+        Raises:
+            InputError: good is not good, bad is not bad, or good is not before bad.
+        """
+        await self._load()
+        states = _States(self._engine.timeline, self._engine.streams.aids.history, self._stream)
+        versions = self._version(good), self._version(bad)
+        return await self._engine.waiter.away(bisect, states, *versions, predicate, dict(steps))
+
+    async def cursor(self, at: Point | None = None) -> Cursor:
+        """Return a cursor at a moment, that steps from version to version, either way."""
+        await self._load()
+        root = self._engine.timeline.root_at(self._stream, self._version(at))
+        return Cursor(self._engine, self._stream, root)
+
+    async def what_if(
+        self,
+        name: str,
+        *,
+        skip: Collection[int] = (),
+        replace: Mapping[int, Change | Mapping[str, Value]] = _NOTHING,
+        until: Point | None = None,
+        **options: Unpack[WriteOptions],
+    ) -> WhatIf[Self]:
+        """Make a branch on which some events did not happen, or did something else.
+
+        It begins before the first of them; what came after is done again, as one event. The branch
+        is there with that event or not at all.
+
+        Args:
+            name: of the branch.
+            skip: the versions of the events that did not happen.
+            replace: what events did instead, by version.
+            until: up to which moment the rest is done again; all of it where left out.
+
+        Raises:
+            BranchExists: there is a branch of this name.
+        """
+        await self._load()
+        last = self._version(until)
+        changed = {*skip, *replace}
+        if not changed or not all(0 < version <= last for version in changed):
+            raise InputError(f"say which of events 1 to {last} to skip or to replace")
+        fork = min(changed) - 1
+        key, register = branch_key(name), self._register()
+        known = await register.get_state(key)
+        if is_open(known):
+            raise BranchExists(f"{self.agent_id} has a branch {name!r} already")
+        generation = self._unused(name, known["generation"] + 1 if known else 0)
+        start = values_of(self._engine.timeline.root_at(self._stream, fork))
+        change, left_out = self._replay(start, fork, last, skip, replace)
+        moment = self._moment(fork)
+        branch = self._on(StreamName(self.agent_id, name, generation), moment)
+        await branch._load()
+        origin = Source(EventType.PICKED, (self._moment(last),))
+        await branch._write(change, {"actor": self.actor, **options}, source=origin)
+        made = entry(moment, generation, options.get("reason"))
+        await register.set_state(key, made, actor=self.actor)
+        return WhatIf(branch, left_out)
+
+    def _replay(
+        self,
+        start: dict[str, Packed],
+        fork: int,
+        last: int,
+        skip: Collection[int],
+        replace: Mapping[int, Change | Mapping[str, Value]],
+    ) -> tuple[Change, dict[int, str]]:
+        """Return what the events come to without some or with others, and which no longer fit."""
+        state, left_out = dict(start), dict[int, str]()
+        for record in self._engine.timeline.records(self._stream, fork, last):
+            if record.version in skip:
+                continue
+            given = replace.get(record.version)
+            change = change_of(record) if given is None else as_change(given)
+            if change.cleared:
+                state = {}
+            try:
+                after = {k: op.apply(state.get(k)) for k, op in change.operations.items()}
+            except OperationMismatch as error:
+                left_out[record.version] = str(error)
+                continue
+            for key, packed in after.items():
+                if packed is None:
+                    state.pop(key, None)
+                else:
+                    state[key] = packed
+        return diff(start, state), left_out
+
+    async def search(self, text: str, at: Point | None = None) -> dict[Path, Value]:
+        """Return the strings of a state that hold a text, keys included, by path."""
+        state = await self.at(at)
+        return {path: value for key in state for path, value in find_text(key, state[key], text)}
+
+    async def search_history(self, text: str, key: str | None = None) -> AsyncIterator[Event]:
+        """Yield the events that brought in a text, oldest first; of one key or of all."""
+        await self._load()
+        async for event in self.history(key):
+            found = (
+                find_text(name, value, text)
+                for name, operation in event.change.operations.items()
+                for value in brought_in(operation)
+            )
+            if any(any(each) for each in found):
+                yield event
+
+
+class _States:
+    """The states of a stream, as a bisection asks for them."""
+
+    def __init__(self, timeline: Timeline, history: KeyHistory, stream: Stream) -> None:
+        self._timeline = timeline
+        self._history = history
+        self._stream = stream
+
+    def value_at(self, key: str, version: int) -> tuple[bool, Value]:
+        packed = self._timeline.value_at(self._stream, key, version)
+        return packed is not None, None if packed is None else thaw(packed)
+
+    def keys_at(self, version: int) -> list[str]:
+        return sorted(self._timeline.root_at(self._stream, version).cells)
+
+    def unchanged(self, keys: set[str] | None, version: int) -> tuple[int, int]:
+        if keys is None:
+            return version, version
+        head = self._stream.root.version
+        first, last = self._history.last_cleared(self._stream, version), head
+        if self._history.last_cleared(self._stream, head) > version:
+            return version, version
+        for key in keys:
+            touched, until = self._history.last_touched(self._stream, key, version)
+            first, last = max(first, touched), min(last, until)
+        return first, max(last, version)
