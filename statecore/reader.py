@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final
@@ -10,7 +11,7 @@ from typing import Any, Final
 from statecore.agent_state import AgentState
 from statecore.change import Change
 from statecore.engine import Engine
-from statecore.errors import StoreClosed
+from statecore.errors import DamagedRecord, StoreClosed
 from statecore.events import Event, Kind, Moment
 from statecore.history import Span, StateHistory
 from statecore.moments import Point, version_of
@@ -135,10 +136,11 @@ class StateReader:
             until: only events up to this moment.
             newest_first: backwards.
         """
-        first = self._stream.first_version - 1 if self._root().version else 0
+        last = self._version(until)
+        first = self._stream.first_version - 1 if last else 0
         span = Span(
             after=max(first, 0 if since is None else self._version(since)),
-            until=self._version(until),
+            until=last,
             key=key,
             actor=actor,
             newest_first=newest_first,
@@ -177,7 +179,8 @@ class StateReader:
     async def _load(self) -> None:
         """Load the state before its first use, which may take a while."""
         if self._stream.freshness == STALE:
-            await self._engine.waiter.away(self._engine.streams.refresh, self._stream)
+            with suppress(DamagedRecord):  # who reads what it concerns is told again
+                await self._engine.waiter.away(self._engine.streams.refresh, self._stream)
 
     def _root(self) -> Root:
         """Return the current root, if it may be read."""
@@ -193,5 +196,10 @@ class StateReader:
         return AgentState(*stream.name[:2], birth.kind if birth else None, root, load)
 
     def _version(self, point: Point | None) -> int:
-        root = self._root()
+        try:
+            root = self._root()
+        except DamagedRecord:
+            root = self._stream.root  # that before the damage
+            if type(point) is not int or point > root.version:
+                raise
         return version_of(point, self._stream, root, self._engine.timeline)

@@ -112,9 +112,13 @@ class Streams:
             if not self._knows_keys(stream, rows):
                 self._start(stream)
                 rows = self.log.read(stream.id, stream.root.version, EVERYTHING, _PAGE)
-            records = [stream.sealer.open(version, stored) for version, _, stored in rows]
-            self.aids.history.observe(stream, records)
-            self.advance(stream, fold(stream.root, records), records)
+            records: list[Record] = []
+            try:
+                for version, _, stored in rows:
+                    records.append(stream.sealer.open(version, stored))
+            finally:  # what comes before a damaged record stays readable
+                self.aids.history.observe(stream, records)
+                self.advance(stream, fold(stream.root, records), records)
 
     def _knows_keys(self, stream: Stream, rows: list[Row]) -> bool:
         """Tell whether the keys of these rows are as known: none new, none destroyed since."""

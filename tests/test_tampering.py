@@ -180,3 +180,21 @@ def test_a_cache_of_a_few_mebibytes_stays_small(path: Path) -> None:
         warm: Any = store.store._engine.streams.aids.roots
 
         assert warm._bytes <= max(1024 * 1024, warm._roots.popitem()[1][1])
+
+
+def test_what_comes_before_a_damaged_event_stays_readable(written: Path) -> None:
+    tamper(written, "UPDATE events SET state = zeroblob(40) WHERE position = 40")
+
+    with statecore.open(written, key=KEY) as store:
+        agent = store.manager("agent")
+        with pytest.raises(DamagedRecord, match="version 40"):
+            agent.at()
+        with pytest.raises(DamagedRecord, match="version 40"):
+            agent.at(50)
+        with pytest.raises(DamagedRecord):
+            agent.set_state("n", 1)
+
+        assert agent.at(39).version == 39
+        assert agent.value_at("n", 21) == 10
+        assert [event.version for event in agent.history(until=5)] == [1, 2, 3, 4, 5]
+        assert str(agent.diff(1, 3)) == "k0 = 'value 0'\nn = 1"
