@@ -623,8 +623,7 @@ def test_expiry_takes_the_key_with_it(path: Path, clock: Clock) -> None:
 
 def test_the_store_ends_temporary_states_by_itself(tmp_path: Path) -> None:
     with opening("sqlite", tmp_path) as store:
-        session = store.manager("session", kind="temporary", ttl=0.05)
-        session.set_state("secret", "x")
+        session = store.manager("session", kind="temporary", ttl=1)
         erased = threading.Event()
 
         def watch() -> None:
@@ -635,6 +634,7 @@ def test_the_store_ends_temporary_states_by_itself(tmp_path: Path) -> None:
 
         thread = threading.Thread(target=watch)
         thread.start()
+        session.set_state("secret", "x")
         assert erased.wait(20)
         thread.join(20)
 
