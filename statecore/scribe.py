@@ -81,8 +81,8 @@ class Scribe:
                     turn.drop_snapshots(stream_id)
                     turn.commit()
                     self._writer = writer
-        self._ring.destroy(stream_id)
-        self._streams.forget(stream_id)
+            self._ring.destroy(stream_id)
+            self._streams.forget(stream_id)  # before the turn's end tells watchers to look
 
     def _look_around(self, freshness: int) -> None:
         """Notice whether others wrote, and never record an earlier time than they did."""
