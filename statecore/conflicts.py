@@ -16,7 +16,7 @@ from statecore.errors import DamagedRecord, WrongExpectedVersion
 from statecore.events import Event, is_own_id
 from statecore.keys import DataKey
 from statecore.operations import Operation
-from statecore.recorders import EVERYTHING, LogStore
+from statecore.recorders import EVERYTHING, LogStore, row_of
 from statecore.state import Root
 from statecore.stream import KeyHistory, Stream, clear_tag, key_tag
 
@@ -170,7 +170,7 @@ class Pending:
     def _record(self, version: int) -> Record:
         if version > self._committed:
             return self.records[version - self._committed - 1]
-        ((_, _, stored),) = self._log.read(self.stream.id, version - 1, version)
+        _, _, stored = row_of(self._log, self.stream.id, version)
         return self.stream.sealer.open(version, stored)
 
     def _event(self, version: int) -> Event:

@@ -27,7 +27,7 @@ from statecore.packed import thaw
 from statecore.state import Root, Tag, empty
 from statecore.stream import STALE, StreamName
 from statecore.transaction import Transaction, run_until_committed
-from statecore.values import Value, pack, unpack
+from statecore.values import Value, check_key, check_text, pack, unpack
 
 ATTEMPTS_MAX: Final = 1_000
 DEADLINE_SECONDS: Final = 30.0
@@ -110,6 +110,7 @@ class StateManager:
 
     async def value_at(self, key: str, point: Point, default: Value = None) -> Value:
         """Return a fresh value of one key at a moment, without building the whole state."""
+        check_key(key)
         if self._stream.freshness == STALE:
             await self._load()
         packed = self._engine.timeline.value_at(self._stream, key, self._version(point))
@@ -330,6 +331,7 @@ class StateManager:
         Raises:
             TagExists: the name is another version's, and ``replace`` is false.
         """
+        check_text("name of a tag", name)
         if not name:
             raise InputError("a tag needs a name")
         version = self._version(at)

@@ -122,7 +122,12 @@ class Streams:
             return
         first = stream.first_version
         kept = self.aids.snapshots.load(stream, EVERYTHING)
+        if kept and kept.version > (head := self.log.version(stream.id)):
+            raise DamagedRecord(
+                f"{stream.name}: its events end at version {head}, its snapshots at {kept.version}"
+            )
         stream.weight_since_snapshot = 0
+        stream.snapshot_version = kept.version if kept else 0
         stream.root = kept if kept and kept.version >= first else empty(first - 1)
         for version, _, stored in self.log.read(stream.id, first - 1, first):
             stream.birth = stream.sealer.open(version, stored).birth

@@ -18,7 +18,7 @@ from statecore.errors import DamagedRecord, Erased, VersionNotFound
 from statecore.events import Event
 from statecore.operations import Operation
 from statecore.packed import Packed
-from statecore.recorders import EVERYTHING, Row
+from statecore.recorders import EVERYTHING, Row, row_of
 from statecore.state import Root, changed_keys, empty, fold, values_of
 from statecore.stream import Stream
 from statecore.streams import WARM_DISTANCE, Streams
@@ -140,19 +140,31 @@ class Timeline:
         """
         if root.version < stream.first_version - 1:
             raise Erased(f"{stream.name}: version {root.version} was erased")
-        ((version, position, stored),) = self._log.read(stream.id, root.version - 1, root.version)
+        version, position, stored = row_of(self._log, stream.id, root.version)
         return stream.sealer.open(version, stored).event(*stream.name, position)
 
     def record(self, stream: Stream, version: int) -> Record:
         """Return one record."""
-        ((_, _, stored),) = self._log.read(stream.id, version - 1, version)
+        _, _, stored = row_of(self._log, stream.id, version)
         return stream.sealer.open(version, stored)
 
     def records(self, stream: Stream, after: int, until: int) -> Iterator[Record]:
-        """Return the records after a version and up to another, oldest first."""
+        """Return the records after a version and up to another, oldest first.
+
+        Raises:
+            DamagedRecord: one is missing.
+        """
         opened = stream.sealer.open
+        expected = after
         for version, _, stored in self._log.read(stream.id, after, until):
+            expected += 1
+            if version != expected:
+                break
             yield opened(version, stored)
+        else:
+            expected += 1
+        if expected <= until:
+            raise DamagedRecord(f"{stream.name}: version {expected} is missing")
 
     def change_between(self, stream: Stream, version: int, other: int) -> Change:
         """Return the change that leads from one version to another, forwards or backwards.
