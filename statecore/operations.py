@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation, Overflow
 from typing import Final, Protocol, TypeAlias, TypeGuard
 
-from statecore.errors import OperationMismatch
+from statecore.errors import OperationMismatch, Path
 from statecore.packed import (
     Packed,
     extend_list,
@@ -108,9 +108,9 @@ class Extend:
     items: bytes  # packed, one behind the other
 
     @classmethod
-    def by(cls, items: list[Value]) -> Extend:
+    def by(cls, items: list[Value], path: Path = ()) -> Extend:
         """Return the operation that appends these values."""
-        return cls(*list_items(pack(list(items))))
+        return cls(*list_items(pack(list(items), path)))
 
     def apply(self, old: Packed | None) -> Packed:
         if old is None:
@@ -142,11 +142,11 @@ class Splice:
     items: bytes  # packed, one behind the other
 
     @classmethod
-    def by(cls, at: int, delete: int, items: list[Value]) -> Splice:
+    def by(cls, at: int, delete: int, items: list[Value], path: Path = ()) -> Splice:
         """Return the operation that replaces items; indexes count from 0 and are not negative."""
         if at < 0 or delete < 0:
             raise OperationMismatch(f"splice at {at}, delete {delete}: neither can be negative")
-        return cls(at, delete, *list_items(pack(list(items))))
+        return cls(at, delete, *list_items(pack(list(items), path)))
 
     def apply(self, old: Packed | None) -> Packed:
         items = [] if old is None else split_list(_require_list(old, "splice"))

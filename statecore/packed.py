@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 
 import msgpack
 
+from statecore.errors import DamagedRecord
 from statecore.values import expose, pack, same, unpack
 
 _ROPE_BYTES_MIN: Final = 4096
@@ -66,8 +67,15 @@ def to_bytes(packed: Packed) -> bytes:
 
 
 def thaw(packed: Packed) -> object:
-    """Unpack a fresh value, owned by the caller."""
-    return unpack(to_bytes(packed))
+    """Unpack a fresh value, owned by the caller.
+
+    Raises:
+        DamagedRecord: it is none; only who has the key can have sealed it.
+    """
+    try:
+        return unpack(to_bytes(packed))
+    except ValueError as error:
+        raise DamagedRecord(f"a value does not parse: {error}") from error
 
 
 def same_packed(left: Packed | None, right: Packed | None) -> bool:

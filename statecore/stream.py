@@ -55,6 +55,7 @@ class Stream:
         self.expires: int | None = None  # microseconds since 1970, UTC
         self.guarded = False  # whether it must be asked before each reading
         self.weight_since_snapshot = 0
+        self.snapshot_version = 0  # of the last one we know of
         self.lock = threading.Lock()
         self.sealer: Sealer
         self._tags: dict[str, bytes] = {}

@@ -144,7 +144,12 @@ class Streams:
         if origin is not None and not self._inherit(stream, origin):
             return
         kept = self.aids.snapshots.load(stream, EVERYTHING) if stream.key else None
+        if kept and kept.version > (head := self.log.version(stream.id)):
+            raise DamagedRecord(
+                f"{stream.name}: its events end at version {head}, its snapshots at {kept.version}"
+            )
         stream.weight_since_snapshot = 0
+        stream.snapshot_version = kept.version if kept else 0
         stream.root = kept if kept and kept.version >= first else self.replay.base(stream)
         stream.settle()
 
