@@ -162,16 +162,21 @@ class StateMerger(StateBrancher):
     async def _undo(
         self, by: str | None, kind: EventType, options: WriteOptions
     ) -> MergeResult | None:
-        actor = by or options.get("actor") or self.actor
+        whose = by or options.get("actor") or self.actor
+        options.setdefault("actor", self.actor or by)
         await self._load()
         records = self.history(newest_first=True).records()
-        found = last_act(records, actor, undone=kind == EventType.REDONE)
+
+        def actor_of(version: int) -> str | None:
+            return self._engine.timeline.record(self._stream, version).actor
+
+        found = last_act(records, whose, actor_of, undone=kind == EventType.REDONE)
         if not found:
             return None
         rules = await self._rules("record", _NO_STRATEGIES)
         source = Source(kind, takes_back=(found,))
         make = partial(self._plan_taking_back, source=source, rules=rules, on_conflict="record")
-        return await self._carry_out(make, {"actor": actor, **options}, dry_run=False)
+        return await self._carry_out(make, options, dry_run=False)
 
     def _plan_taking_back(
         self, root: Root, source: Source, rules: Rules, on_conflict: OnConflict

@@ -22,8 +22,9 @@ from statecore.packed import (
     same_packed,
     split_list,
     thaw,
+    to_bytes,
 )
-from statecore.values import Value, pack
+from statecore.values import Value, expose, pack
 
 Number: TypeAlias = int | float | Decimal
 
@@ -80,7 +81,7 @@ class Put:
         return hash(Put)  # equal maps may be packed in different orders
 
     def __str__(self) -> str:
-        return f"= {_preview(self.value)}"
+        return f"= {_preview(self.packed)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ class Extend:
         return Splice(list_items(before)[0], self.count, 0, b"")
 
     def __str__(self) -> str:
-        return f"+ {_preview(thaw(join_list(self.count, self.items)))}"
+        return f"+ {_preview(join_list(self.count, self.items))}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +168,7 @@ class Splice:
         return Splice(self.at, self.count, self.delete, b"".join(gone))
 
     def __str__(self) -> str:
-        into = _preview(thaw(join_list(self.count, self.items)))
+        into = _preview(join_list(self.count, self.items))
         return f"[{self.at}:{self.at + self.delete}] = {into}"
 
 
@@ -291,8 +292,8 @@ def _require_list(packed: Packed, verb: str) -> Packed:
     return packed
 
 
-def _preview(value: Value) -> str:
-    return _PREVIEW.repr(value)
+def _preview(packed: Packed) -> str:
+    return _PREVIEW.repr(expose(to_bytes(packed)))  # a conflict shows as one
 
 
 _PREVIEW: Final = reprlib.Repr()

@@ -20,7 +20,7 @@ from statecore.state import Root, empty, fold
 from statecore.stream import Aids, Stream, StreamName
 from statecore.values import pack
 
-_PAGE: Final = 2_000
+_PAGE: Final = 500  # events replayed at once; of more, the garbage collector would see too much
 _OPENINGS: Final = 64  # between looks at what all open streams weigh
 _REPLAY_WEIGHT: Final = 128  # replaying an event costs as much as loading so many more bytes
 

@@ -7,7 +7,7 @@ looked at.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Final
 
 from statecore.change import EMPTY, Change, Patch, compose
@@ -125,12 +125,19 @@ class Past:
         return Merged(Change(needed), conflicts, tuple({str(path[0]) for path in conflicts}))
 
 
-def last_act(records: Iterable[Record], actor: str | None, *, undone: bool) -> int:
+def last_act(
+    records: Iterable[Record],
+    actor: str | None,
+    actor_of: Callable[[int], str | None],
+    *,
+    undone: bool,
+) -> int:
     """Return the last event of an actor to undo, or, where ``undone``, the last undoing; or 0.
 
     Args:
         records: those of the stream, newest first.
         actor: whose; anybody's where ``None``.
+        actor_of: tells who did an event.
         undone: look for an undoing that can be redone: none can once the actor acted anew.
     """
     dead: set[int] = set()
@@ -141,7 +148,9 @@ def last_act(records: Iterable[Record], actor: str | None, *, undone: bool) -> i
         is_undoing = kind in (EventType.UNDONE, EventType.REDONE)
         if is_undoing:
             dead.update(record.extras.get(TAKES_BACK, ()))
-        if actor is not None and record.actor != actor:
+        takes_back = record.extras.get(TAKES_BACK, ())
+        whose = actor_of(takes_back[0]) if kind == EventType.UNDONE and takes_back else record.actor
+        if actor is not None and whose != actor:
             continue
         if undone and (kind == EventType.UNDONE or not is_undoing):
             return record.version if kind == EventType.UNDONE else 0
