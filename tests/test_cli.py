@@ -21,6 +21,7 @@ from uuid import UUID
 
 import apsw
 import pytest
+import typer
 from hypothesis import given
 from typer.testing import CliRunner
 
@@ -123,8 +124,8 @@ def test_the_help_lists_every_command_and_exit_code() -> None:
     answer = run("--help")
 
     assert answer.code == 0
-    for command in ("demo", "log", "show", "get", "set", "diff", "history", "stats"):
-        assert f"  {command} " in answer.out
+    for command in typer.main.get_command(app).commands:
+        assert re.search(rf"^  {command} +[A-Z][^.]+\.$", answer.out, re.MULTILINE), command
     assert "Exit codes: 0 done; 1 no such store" in answer.out
 
 
@@ -135,7 +136,7 @@ def test_every_example_of_the_help_works(tmp_path: Path, monkeypatch: pytest.Mon
 
     for example in examples:
         assert run(*shlex.split(example)[1:]).code == 0, example
-    assert len(examples) >= 8
+    assert len(examples) >= 16
 
 
 def test_show_prints_the_state_now_and_then(path: Path) -> None:
@@ -163,7 +164,7 @@ def test_diff_goes_forwards_and_backwards(path: Path) -> None:
         "ada from version 1 to 4", "  goal removed", "  steps + ['book']",
     ]  # fmt: skip
     assert run("diff", path, "ada", 4, 1, "--json").data == {
-        "agent": "ada", "branch": "main", "from": 4, "to": 1,
+        "agent": "ada", "branch": "main", "from": 4, "to_branch": "main", "to": 1,
         "keys": {"goal": {"after": "fly"}, "steps": {"before": ["book"]}},
     }  # fmt: skip
     assert "(no change)" in run("diff", path, "ada", 2, "ready").out
@@ -317,8 +318,9 @@ def test_standard_input_must_be_text(path: Path) -> None:
 
 def test_every_error_has_the_code_of_its_kind() -> None:
     codes = {
-        "StoreNotFound": 1, "TagNotFound": 1, "Expired": 1, "MissingActor": 2,
-        "WrongExpectedVersion": 3, "TagExists": 3, "WrongKey": 4, "ForeignSchema": 5,
+        "StoreNotFound": 1, "TagNotFound": 1, "BranchNotFound": 1, "Expired": 1, "MissingActor": 2,
+        "WrongExpectedVersion": 3, "TagExists": 3, "BranchExists": 3, "WrongKey": 4,
+        "ForeignSchema": 5,
         "NewerFormat": 5, "StoreBusy": 6, "StoreFull": 6, "OutcomeUnknown": 6,
     }  # fmt: skip
     for name, code in codes.items():
@@ -340,7 +342,9 @@ def test_what_is_not_there_is_named(path: Path) -> None:
     assert fails(1, "get", path, "ada", "gaol") == "ada has no key gaol"
     assert "at ready" in fails(1, "get", path, "ada", "n", "--at", "ready")
     assert "there is no agent eve; there are: ada, bob" in fails(1, "history", path, "eve")
-    assert "no branch 'idea'" in fails(1, "show", path, "ada", "--branch", "idea")
+    assert "ada has no branch idea; there are: main" in fails(
+        1, "show", path, "ada", "--branch", "idea"
+    )
     assert "versions 0 to 4, not 9" in fails(1, "show", path, "ada", "--at", "9")
     assert "no tag 'steady'" in fails(1, "diff", path, "ada", "steady")
 
@@ -585,6 +589,7 @@ def test_the_tour_finds_the_slip_and_cleans_up(
     )
     assert facts["store_bytes"] < facts["snapshots_compressed_bytes"] < facts["snapshots_bytes"]
     assert facts["empty_store_bytes"] < facts["store_bytes"]
+    assert "Merged into all that came since:\n  spent -405.00\n" in told
     assert ACTS_ON_TERMINAL.findall(told) == []
     assert list((tmp_path / "temporary").iterdir()) == []
     assert not (tmp_path / "data").exists(), "the user's key file is left alone"
@@ -607,6 +612,14 @@ def test_the_tour_keeps_its_store_where_told(tmp_path: Path) -> None:
     assert Decimal(slip["value"]["$decimal"]) - Decimal(before["$decimal"]) == 450
 
 
+def test_the_tour_ends_as_if_nothing_had_slipped(tmp_path: Path) -> None:
+    run("demo", tmp_path / "trip.db")
+
+    compared = run("diff", tmp_path / "trip.db", "trip-planner", "--against", "no-slip").out
+
+    assert compared.splitlines()[1:] == ["  (no change)"]
+
+
 def test_the_tour_measures_what_is_there(tmp_path: Path) -> None:
     facts = run("demo", tmp_path / "trip.db", "--json").data
 
@@ -622,6 +635,7 @@ def test_the_tour_measures_what_is_there(tmp_path: Path) -> None:
             )
             snapshots += len(text.encode())
     assert facts["snapshots_bytes"] == snapshots
+    assert facts["events_in_store"] == run("stats", tmp_path / "trip.db", "--json").data["events"]
 
 
 def test_the_tour_tells_the_same_story_every_time(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -73,32 +73,48 @@ def _prompt(text: str) -> str:
 
 
 def agent_in(
-    store: statecore.BlockingStore, agent_id: str, branch: str, *, create: bool = False
+    store: statecore.BlockingStore,
+    agent_id: str,
+    branch: str,
+    *,
+    actor: str | None = None,
+    create: bool = False,
 ) -> statecore.BlockingManager:
-    """Return the manager of an agent that is there, or that may be made.
+    """Return the manager of an agent that is there, or that may be made, on a branch.
 
     Raises:
-        NotFound: it is not there; names some that are.
+        NotFound: the agent or the branch is not there; names some that are.
     """
-    agent = store.manager(agent_id)
-    if branch != agent.branch_name:
-        raise statecore.NotFound(f"{agent_id} has no branch {branch!r}")
+    agent = store.manager(agent_id, actor=actor)
+    is_main = branch == agent.branch_name
+    if not is_main:
+        with suppress(statecore.BranchNotFound):
+            return agent.branch(branch, create=False)
     if agent.version() == 0 and not create:
-        known = [birth.agent_id for birth in store.agents()]
-        more = f" and {len(known) - _NAMED_MAX} more" if len(known) > _NAMED_MAX else ""
-        there_are = f"there are: {', '.join(known[:_NAMED_MAX])}{more}" if known else "none is"
-        raise statecore.NotFound(f"there is no agent {agent_id}; {there_are}")
+        there = [birth.agent_id for birth in store.agents()]
+        raise statecore.NotFound(f"there is no agent {agent_id}; {_some(there)}")
+    if not is_main:
+        names = _some([agent.branch_name, *(known.name for known in agent.branches())])
+        raise statecore.BranchNotFound(f"{agent_id} has no branch {branch}; {names}")
     return agent
 
 
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED_MAX} more" if len(names) > _NAMED_MAX else ""
+    return f"there are: {', '.join(names[:_NAMED_MAX])}{more}" if names else "none is"
+
+
 def moment(agent: statecore.BlockingManager, text: str | None) -> statecore.Point | None:
+    """Return the moment that a text names; ``None`` where there is none."""
+    return None if text is None else point_of(agent, text)
+
+
+def point_of(agent: statecore.BlockingManager, text: str) -> statecore.Point:
     """Return the moment that a text names: a version, a time with its zone, or a tag.
 
     Raises:
         InputError: it is a time without a zone, and no tag.
     """
-    if text is None:
-        return None
     if _VERSION.fullmatch(text):
         return int(text)
     try:

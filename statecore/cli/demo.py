@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import statecore
-from statecore import AgentState, BlockingManager, Change, Event
+from statecore import EMPTY, AgentState, BlockingManager, Change, Event
+from statecore.bisection import Look
 from statecore.cli import trip
 from statecore.cli.access import announce, ask_passphrase
+from statecore.cli.exposing import difference
 
 
 class Clock:
@@ -52,6 +54,7 @@ class Place:
 class Sizes:
     """What the run takes, in bytes."""
 
+    events: int  # all in the store, those of branches too
     store: int  # all files of the closed store
     empty: int  # the same before anything was recorded
     snapshots: int  # the whole state after each event, as compact JSON
@@ -68,6 +71,8 @@ class Run:
     looks: int  # at past states, to find the slip
     slip: Event
     change: Change  # what the slip did
+    without: Change  # what would be different today without it
+    correction: Change  # what the merge of a correction did
     corrected: AgentState
     sizes: Sizes
 
@@ -78,6 +83,7 @@ class Run:
             "store": str(self.place.path) if self.place.kept else None,
             "events": self.corrected.version,
             "slip": {"version": self.slip.version, "actor": self.slip.actor, "looks": self.looks},
+            "events_in_store": self.sizes.events,
             "store_bytes": self.sizes.store,
             "empty_store_bytes": self.sizes.empty,
             "snapshots_bytes": self.sizes.snapshots,
@@ -113,25 +119,46 @@ def run(place: Place) -> Run:
     with place.open(clock) as store:
         agent = store.manager(trip.AGENT)
         _record(agent, clock)
-        slip, looks = _first_wrong(agent)
-        moments = (12, trip.APPROVED, slip - 1, slip, agent.version())
+        found = agent.bisect(1, agent.version(), _adds_up)
+        version = found.first_bad
+        moments = (12, trip.APPROVED, version - 1, version, agent.version())
         states = [agent.at(moment) for moment in moments]
-        change = agent.diff(slip - 1, slip)
         spendings = list(agent.history("spent", since=trip.APPROVED))
+        slip = next(event for event in spendings if event.version == version)
         clock.tick(60)
-        agent.add("spent", -trip.SLIP, actor="planner", reason=f"undoes the slip of version {slip}")
+        without = _without(agent, slip)
+        clock.tick(60)
+        correction = _correct(agent, slip)
         corrected = agent.at()
         snapshots, compressed = _whole_states(agent)
+        events = store.statistics().events
     return Run(
         place=place,
         states=states,
         spendings=spendings,
-        looks=looks,
-        slip=next(event for event in spendings if event.version == slip),
-        change=change,
+        looks=len(found.steps),
+        slip=slip,
+        change=slip.change,
+        without=without,
+        correction=correction,
         corrected=corrected,
-        sizes=Sizes(_size(files), empty, snapshots, compressed),
+        sizes=Sizes(events, _size(files), empty, snapshots, compressed),
     )
+
+
+def _without(agent: BlockingManager, slip: Event) -> Change:
+    """Replay the run with the slip put right, on a branch, and return what that changes."""
+    right = {**slip.change.operations, **EMPTY.add("spent", trip.PRICE).operations}
+    reason = f"what if version {slip.version} had not slipped?"
+    made = agent.what_if("no-slip", replace={slip.version: Change(right)}, reason=reason)
+    return difference(agent.at(), made.branch.at())
+
+
+def _correct(agent: BlockingManager, slip: Event) -> Change:
+    """Put the slip right where it happened, merge that into today, and return what that did."""
+    fix = agent.branch("fix", at=slip.version)
+    fix.add("spent", -trip.SLIP, actor="planner", reason=f"undoes the slip of {slip.version}")
+    return agent.merge(fix, actor="planner", reason="the slip is put right").change
 
 
 def _size(files: list[Path]) -> int:
@@ -148,19 +175,7 @@ def _record(agent: BlockingManager, clock: Clock) -> None:
             agent.apply(step.change, actor=step.actor, reason=step.reason)
 
 
-def _first_wrong(agent: BlockingManager) -> tuple[int, int]:
-    """Return the first version whose sum is wrong, and how many states were looked at.
-
-    Once wrong it stays wrong, so each look halves what is left.
-    """
-    low, high, looks = 1, agent.version(), 0
-    while low < high:
-        middle, looks = (low + high) // 2, looks + 1
-        low, high = (middle + 1, high) if _adds_up(agent.at(middle)) else (low, middle)
-    return low, looks
-
-
-def _adds_up(state: AgentState) -> bool:
+def _adds_up(state: Look) -> bool:
     """Tell whether what is spent is what the bookings cost."""
     paid = sum((booking["price"] for booking in state.get("bookings", [])), Decimal(0))
     return bool(paid == state.get("spent", Decimal(0)))

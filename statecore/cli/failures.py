@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
+from itertools import groupby
 from typing import Any, Final
 
 import typer
@@ -27,9 +29,9 @@ _CODES: Final = {
 }
 
 EXIT_CODES: Final = (
-    "Exit codes: 0 done; 1 no such store, agent, key, version or tag; 2 the command makes no sense;"
-    " 3 conflict, others were first; 4 the key is missing or wrong; 5 the store is damaged or of"
-    " another format; 6 the store is unavailable; 130 interrupted."
+    "Exit codes: 0 done; 1 no such store, agent, branch, key, version or tag; 2 the command makes"
+    " no sense; 3 conflict, others were first; 4 the key is missing or wrong; 5 the store is"
+    " damaged or of another format; 6 the store is unavailable; 130 interrupted."
 )
 
 
@@ -38,7 +40,10 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                # A command tells of conflicts in its own words, or shows them as what they are.
+                warnings.simplefilter("ignore", statecore.UnresolvedWarning)
+                return super().invoke(ctx)
         except statecore.StatecoreError as error:
             report(str(error))
             raise typer.Exit(exit_code(error)) from error
@@ -51,6 +56,21 @@ class Commands(TyperGroup):
         except OSError as error:  # a path that can't be, a full disk behind standard output
             report(str(error))
             raise typer.Exit(_UNAVAILABLE) from error
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the commands of each panel under its title."""
+        names = self.list_commands(ctx)
+        width = max(map(len, names))
+        for title, panel in groupby(names, lambda name: self._command(name).rich_help_panel):
+            with formatter.section(title):
+                room = formatter.width - width - 6
+                formatter.write_dl(
+                    (name.ljust(width), self._command(name).get_short_help_str(room))
+                    for name in panel
+                )
+
+    def _command(self, name: str) -> Any:
+        return self.commands[name]
 
 
 def exit_code(error: statecore.StatecoreError) -> int:

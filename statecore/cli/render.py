@@ -13,7 +13,9 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from statecore import AgentState, Change, Event, EventType, StoreStatistics
-from statecore.cli.lossless import to_json
+from statecore.cli.exposing import exposed
+from statecore.stream import MAIN
+from statecore.typed_json import to_json
 
 _WIDTH: Final = 96
 _GLANCE_WIDTH: Final = 90
@@ -97,7 +99,7 @@ def state_data(state: AgentState) -> dict[str, Any]:
         "time": time_text(event.time) if event else None,
         "actor": event.actor if event else None,
         "reason": event.reason if event else None,
-        "state": {key: to_json(value) for key, value in state.items()},
+        "state": {key: to_json(value) for key, value in exposed(state).items()},
     }
 
 
@@ -106,8 +108,8 @@ def event_line(event: Event) -> str:
     what = shortened("; ".join(_what(event)))
     who = f"{event.actor}: " if event.actor else ""
     why = f"  ({event.reason})" if event.reason else ""
-    where = f"{event.position:>6}  {time_text(event.time)}  {event.agent_id} {event.version}"
-    return printable(f"{where}  {who}{what}{why}")
+    where = f"{_whose(event.agent_id, event.branch)} {event.version}"
+    return printable(f"{event.position:>6}  {time_text(event.time)}  {where}  {who}{what}{why}")
 
 
 def event_lines(event: Event, key: str | None = None) -> Iterator[str]:
@@ -115,10 +117,8 @@ def event_lines(event: Event, key: str | None = None) -> Iterator[str]:
     who = f"  {event.actor}" if event.actor else ""
     why = f"  ({event.reason})" if event.reason else ""
     yield printable(f"{event.version}  {time_text(event.time)}{who}{why}")
-    if event.type == EventType.CHANGED:
-        yield from change_lines(_narrowed(event.change, key))
-    else:
-        yield from (f"  {printable(line)}" for line in _what(event))
+    yield from (f"  {printable(shortened(line))}" for line in _beside(event))
+    yield from change_lines(_narrowed(event.change, key))
 
 
 def event_data(event: Event) -> dict[str, Any]:
@@ -140,6 +140,10 @@ def event_data(event: Event) -> dict[str, Any]:
     }
     if event.tag is not None:
         data["tag"] = {"name": event.tag[0], "version": event.tag[1]}
+    if event.parents:
+        data["parents"] = [parent._asdict() for parent in event.parents]
+    if event.takes_back:
+        data["takes_back"] = list(event.takes_back)
     return data
 
 
@@ -157,19 +161,23 @@ def _narrowed(change: Change, key: str | None) -> Change:
 
 def diff_lines(before: AgentState, after: AgentState, change: Change) -> Iterator[str]:
     """Yield what leads from one state to another."""
-    yield printable(f"{before.id} from version {before.version} to {after.version}")
+    there = "" if after.branch == before.branch else f"{after.branch} "
+    whose = _whose(before.id, before.branch)
+    yield printable(f"{whose} from version {before.version} to {there}{after.version}")
     yield from change_lines(change) if change.touches_anything else ["  (no change)"]
 
 
 def diff_data(before: AgentState, after: AgentState, change: Change) -> dict[str, Any]:
     """Return what leads from one state to another for JSON: each key's value before and after."""
     keys = {*change.operations, *(before if change.cleared else ())}
+    sides = exposed(before), exposed(after)
     return {
         "agent": before.id,
         "branch": before.branch,
         "from": before.version,
+        "to_branch": after.branch,
         "to": after.version,
-        "keys": {key: _sides(key, before, after) for key in sorted(keys)},
+        "keys": {key: _sides(key, *sides) for key in sorted(keys)},
     }
 
 
@@ -202,20 +210,32 @@ def _sides(key: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> dic
 
 
 def _heading(state: AgentState) -> str:
-    event = state.event
+    event, whose = state.event, _whose(state.id, state.branch)
     if event is None:
-        return f"{state.id}  version 0"
+        return f"{whose}  version 0"
     who = f"  {event.actor}" if event.actor else ""
     why = f"  ({event.reason})" if event.reason else ""
-    return f"{state.id}  version {state.version}  {time_text(event.time)}{who}{why}"
+    return f"{whose}  version {state.version}  {time_text(event.time)}{who}{why}"
+
+
+def _whose(agent_id: str, branch: str) -> str:
+    return agent_id if branch == MAIN else f"{agent_id} {branch}"
 
 
 def _what(event: Event) -> list[str]:
     """Say what happened."""
+    cleared = ["cleared"] if event.change.cleared else []
+    done = (f"{key} {what}" for key, what in event.change.operations.items())
+    return [*_beside(event), *cleared, *done]
+
+
+def _beside(event: Event) -> list[str]:
+    """Say what happened beside operations on keys, and where these come from."""
     if event.tag is not None:
         name, version = event.tag
         return [f"tag {name} given up" if version is None else f"tag {name} = version {version}"]
-    if event.type != EventType.CHANGED:
-        return [event.type.name.lower()]
-    cleared = ["cleared"] if event.change.cleared else []
-    return [*cleared, *(f"{key} {what}" for key, what in event.change.operations.items())]
+    if event.type == EventType.CHANGED:
+        return []
+    origins = [f"{parent.branch} {parent.version}" for parent in event.parents]
+    origins += map(str, event.takes_back)
+    return [f"{event.type.name.lower()} {', '.join(origins)}".rstrip()]

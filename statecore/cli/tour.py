@@ -26,17 +26,19 @@ def tell(run: Run, screen: Screen) -> None:
     _tell_search(run, screen)
     _tell_history(run, screen)
     _tell_change(run, screen)
+    _tell_branches(run, screen)
     _tell_states(run, screen)
     _tell_size(run, screen)
     _tell_more(run, screen)
 
 
 def _tell_search(run: Run, screen: Screen) -> None:
-    screen.chapter("2. When did it go wrong?", "agent.at(version)")
+    last = run.states[-1].version
+    screen.chapter("2. When did it go wrong?", f"agent.bisect(1, {last}, adds_up)")
     screen.say(
         "  At some version `spent` stopped being the sum of the bookings. Every past state is\n"
-        f"  there to be asked, so we halve: {run.looks} looks among {run.states[-1].version}"
-        f" versions find version {run.slip.version}."
+        f"  there to be asked, so we halve: {run.looks} looks among {last} versions find version"
+        f" {run.slip.version}."
     )
 
 
@@ -59,19 +61,37 @@ def _tell_history(run: Run, screen: Screen) -> None:
 
 
 def _tell_change(run: Run, screen: Screen) -> None:
-    before, slip, end = run.slip.version - 1, run.slip.version, run.states[-1]
-    screen.chapter("4. What exactly happened there?", f"agent.diff({before}, {slip})")
+    slip = run.slip.version
+    screen.chapter("4. What exactly happened there?", f"agent.diff({slip - 1}, {slip})")
     screen.say("\n".join(map(shortened, change_lines(run.change))))
+    screen.say("  The point slipped: 450.00 for 45.00.")
+
+
+def _tell_branches(run: Run, screen: Screen) -> None:
+    slip, end = run.slip.version, run.states[-1]
+    screen.chapter(
+        "5. What if it had not slipped?",
+        f'agent.what_if("no-slip", replace={{{slip}: ...}}), agent.merge("fix")',
+    )
     screen.say(
-        "  The point slipped: 450.00 for 45.00. One more event puts it right, so `spent` is\n"
-        f"  {run.corrected['spent']} at version {run.corrected.version}, and stays {end['spent']}"
-        f" at version {end.version}. History is never rewritten."
+        f"  A branch begins before version {slip}, adds {trip.PRICE} there, and does the rest"
+        " again. All that\n  differs on it today:"
+    )
+    screen.say("\n".join(change_lines(run.without)))
+    screen.say(
+        f"  So another branch, begun at the slip, takes {trip.SLIP} off. Merged into all that came"
+        " since:"
+    )
+    screen.say("\n".join(change_lines(run.correction)))
+    screen.say(
+        f"  `spent` is {run.corrected['spent']} at version {run.corrected.version}, and stays"
+        f" {end['spent']} at version {end.version}. History is never rewritten."
     )
 
 
 def _tell_states(run: Run, screen: Screen) -> None:
     screen.chapter(
-        "5. The state at any moment", f'agent.at({run.slip.version}), agent.at("{trip.APPROVED}")'
+        "6. The state at any moment", f'agent.at({run.slip.version}), agent.at("{trip.APPROVED}")'
     )
     rows = [tuple(_facts(state)) for state in (*run.states, run.corrected)]
     screen.table(
@@ -92,16 +112,16 @@ def _facts(state: AgentState) -> Iterator[str]:
 
 def _tell_size(run: Run, screen: Screen) -> None:
     sizes = run.sizes
-    screen.chapter("6. What does it take to keep every moment?")
+    screen.chapter("7. What does it take to keep every moment?")
     rows = [
         ("the whole state after each event, as JSON", sizes.snapshots),
         ("the same, each compressed by itself", sizes.compressed),
-        ("this store, encrypted, with its indexes and keys", sizes.store),
+        ("this store, encrypted, with branches, indexes, keys", sizes.store),
     ]
     screen.table(("", "size", ""), [(n, size_text(s), _times(s / sizes.store)) for n, s in rows], 2)
     screen.say(
-        f"  An empty store takes {size_text(sizes.empty)} of it: these events added"
-        f" {(sizes.store - sizes.empty) / run.corrected.version:,.0f} bytes each."
+        f"  An empty store takes {size_text(sizes.empty)} of it: {sizes.events} events, those of"
+        f" branches too, added\n  {(sizes.store - sizes.empty) / sizes.events:,.0f} bytes each."
     )
 
 
@@ -125,6 +145,8 @@ def _tell_more(run: Run, screen: Screen) -> None:
         f"history {store} {trip.AGENT} plan",
         f"show {store} {trip.AGENT} --at {trip.APPROVED}",
         f"diff {store} {trip.AGENT} {slip - 1} {slip}",
+        f"branch {store} {trip.AGENT}",
+        f"blame {store} {trip.AGENT} plan --path days.3.morning",
         f"set {store} {trip.AGENT} note '\"call home\"' --actor me",
         f"stats {store}",
     ):

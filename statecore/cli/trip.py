@@ -16,6 +16,7 @@ from statecore import EMPTY, Change
 AGENT: Final = "trip-planner"
 APPROVED: Final = "approved"
 BEGIN: Final = datetime(2026, 3, 2, 9, tzinfo=UTC)
+PRICE: Final = Decimal("45.00")  # of the boat tour
 SLIP: Final = Decimal("405.00")  # so much too much was added
 
 
