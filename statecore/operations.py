@@ -29,6 +29,16 @@ from statecore.values import Value, expose, pack
 Number: TypeAlias = int | float | Decimal
 
 _DIGITS_MAX: Final = 4096
+_PREVIEW_WIDTH: Final = 100
+_GLANCES: Final = (
+    (6, 6, 60),
+    (5, 5, 40),
+    (4, 4, 30),
+    (3, 3, 24),
+    (3, 2, 24),
+    (2, 2, 16),
+    (2, 1, 16),
+)
 _EXACT: Final = Context(
     prec=_DIGITS_MAX,
     Emax=MAX_EMAX,
@@ -226,7 +236,8 @@ class Add:
         return hash(self.amounts)
 
     def __str__(self) -> str:
-        return " ".join(f"{amount:+}" for amount in self.amounts)
+        text = " ".join(f"{amount:+}" for amount in self.amounts)
+        return text if len(text) <= _PREVIEW_WIDTH else f"{text[:67]}...{text[-30:]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,9 +304,13 @@ def _require_list(packed: Packed, verb: str) -> Packed:
 
 
 def _preview(packed: Packed) -> str:
-    return _PREVIEW.repr(expose(to_bytes(packed)))  # a conflict shows as one
-
-
-_PREVIEW: Final = reprlib.Repr()
-_PREVIEW.maxstring = _PREVIEW.maxother = 60
-_PREVIEW.maxdict = _PREVIEW.maxlist = 6
+    """Return a value on one line: less of it, and less deep, the more there is."""
+    value, text = expose(to_bytes(packed)), ""  # a conflict shows as one
+    for levels, items, width in _GLANCES:
+        glance = reprlib.Repr()
+        glance.maxlevel, glance.maxdict, glance.maxlist = levels, items, items
+        glance.maxstring = glance.maxother = width
+        text = glance.repr(value)
+        if len(text) <= _PREVIEW_WIDTH:
+            break
+    return text
