@@ -18,13 +18,13 @@ from statecore.packed import (
     extend_list,
     is_list,
     join_list,
+    lay_open,
     list_items,
     same_packed,
     split_list,
     thaw,
-    to_bytes,
 )
-from statecore.values import Value, expose, pack
+from statecore.values import Value, pack
 
 Number: TypeAlias = int | float | Decimal
 
@@ -305,7 +305,7 @@ def _require_list(packed: Packed, verb: str) -> Packed:
 
 def _preview(packed: Packed) -> str:
     """Return a value on one line: less of it, and less deep, the more there is."""
-    value, text = expose(to_bytes(packed)), ""  # a conflict shows as one
+    value, text = lay_open(packed), ""  # a conflict shows as one
     for levels, items, width in _GLANCES:
         glance = reprlib.Repr()
         glance.maxlevel, glance.maxdict, glance.maxlist = levels, items, items

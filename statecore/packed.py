@@ -8,7 +8,7 @@ So a list grows by appending bytes, and a map's fields can be replaced one by on
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
 import msgpack
@@ -72,8 +72,17 @@ def thaw(packed: Packed) -> object:
     Raises:
         DamagedRecord: it is none; only who has the key can have sealed it.
     """
+    return _parse(unpack, packed)
+
+
+def lay_open(packed: Packed) -> object:
+    """Unpack a value in which conflicts show as ``Unresolved``; raises as ``thaw`` does."""
+    return _parse(expose, packed)
+
+
+def _parse(read: Callable[[bytes], object], packed: Packed) -> object:
     try:
-        return unpack(to_bytes(packed))
+        return read(to_bytes(packed))
     except ValueError as error:
         raise DamagedRecord(f"a value does not parse: {error}") from error
 
