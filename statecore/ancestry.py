@@ -37,12 +37,12 @@ class Fork(NamedTuple):
 
 def past_of(stream: Stream, root: Root) -> Past:
     """Return all that a state has taken in, its own branch included."""
-    return join(root.past, {stream.name[1:]: root.version})
+    return join(root.past, {moment_of(stream, root).line: root.version})
 
 
 def moment_of(stream: Stream, root: Root) -> Moment:
-    """Return which moment a state is."""
-    return Moment(*stream.name[1:], root.version)
+    """Return which moment a state is: of a parent's, where a fork has no event of its own yet."""
+    return Moment(*stream.owner(root.version).name[1:], root.version)
 
 
 class Ancestry:

@@ -27,6 +27,7 @@ from statecore.operations import (
     Splice,
     Steps,
     combine,
+    kind_of,
     put_or_remove,
 )
 from statecore.packed import Packed, is_map, join_list, join_map, split_map, thaw
@@ -160,7 +161,7 @@ class Patch:
         elif isinstance(old, bytes) and is_map(old):
             fields = split_map(old)
         else:
-            raise OperationMismatch(f"patch needs a map, not {type(thaw(old)).__name__}")
+            raise OperationMismatch(f"patch needs a map, not {kind_of(old)}")
         return join_map(self.change.apply(fields))
 
     def merge(self, later: Operation) -> Operation | None:

@@ -23,7 +23,7 @@ from statecore.merges import (
     plan,
     rules_for,
 )
-from statecore.merging import Merged, Rules, merge3
+from statecore.merging import Merged, Rules, done_to, merge3
 from statecore.moments import Point
 from statecore.operations import Put
 from statecore.packed import Packed, to_bytes
@@ -92,8 +92,8 @@ class StateMerger(StateBrancher):
         result = replace(
             made.result,
             bases=fork.bases,
-            keys_ours=len(fork.ours.operations),
-            keys_theirs=len(fork.theirs.operations),
+            keys_ours=len(done_to(fork.state, fork.ours)),
+            keys_theirs=len(done_to(fork.state, fork.theirs)),
         )
         return replace(made, result=result)
 
@@ -182,7 +182,8 @@ class StateMerger(StateBrancher):
         self, root: Root, source: Source, rules: Rules, on_conflict: OnConflict
     ) -> Plan:
         merged = self._past(root).take_back(source.takes_back, rules)
-        is_needed = merged.change.touches_anything
+        # An act that had no effect is undone, too: else the next undo would find it again.
+        is_needed = merged.change.touches_anything or source.type != EventType.REVERTED
         return plan(root.version, merged, source, on_conflict, is_needed=is_needed)
 
     async def restore(self, at: Point, **options: Unpack[WriteOptions]) -> MergeResult:
@@ -276,7 +277,8 @@ class StateMerger(StateBrancher):
                 fork = ancestry.fork(
                     (self._stream, self._root()), (other._stream, (await other._loaded()))
                 )
-                for key in sorted(fork.ours.operations.keys() & fork.theirs.operations.keys()):
+                mine, theirs = done_to(fork.state, fork.ours), done_to(fork.state, fork.theirs)
+                for key in sorted(mine.keys() & theirs.keys()):
                     if rules.strategy(key) is None:
                         found.setdefault(key, []).append(name)
         return found

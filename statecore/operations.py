@@ -207,7 +207,7 @@ class Add:
         return all(type(amount) is not float for amount in self.amounts)
 
     def apply(self, old: Packed | None) -> Packed:
-        total = type(self.amounts[0])(0) if old is None else thaw(old)
+        total = type(self.amounts[0])(0) if old is None else lay_open(old)
         for amount in self.amounts:
             if not _is_number(total) or type(total) is not type(amount):
                 held, given = type(total).__name__, type(amount).__name__
@@ -284,6 +284,11 @@ def combine(first: Operation, second: Operation) -> Operation:
     return both if len(both.operations) > 1 else both.operations[0]
 
 
+def kind_of(packed: Packed) -> str:
+    """Return the name of a packed value's type, for people to read."""
+    return type(lay_open(packed)).__name__
+
+
 def _is_number(value: object) -> TypeGuard[Number]:
     return type(value) in (int, float, Decimal)
 
@@ -299,7 +304,7 @@ def _add(left: Number, right: Number) -> Number:
 
 def _require_list(packed: Packed, verb: str) -> Packed:
     if not is_list(packed):
-        raise OperationMismatch(f"{verb} needs a list, not {type(thaw(packed)).__name__}")
+        raise OperationMismatch(f"{verb} needs a list, not {kind_of(packed)}")
     return packed
 
 

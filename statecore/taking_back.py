@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Final
 
-from statecore.change import EMPTY, Change, Patch, compose
+from statecore.change import EMPTY, Change, PackedState, Patch, compose
 from statecore.codec import Record
 from statecore.codec.record import CLEARED, TAKES_BACK
 from statecore.codec.wire import read_change
@@ -50,8 +50,8 @@ class Past:
             change = change_of(self.record(version))
             keys = self._keys(change, self, version - 1)
             since = {key: op for key in keys if (op := self._since(key, version)) is not None}
-            ours = Change(since).then(_only(done, keys))
             before, base = self.values(keys, version - 1), self.values(keys, version)
+            ours = _effect(Change(since).then(_only(done, keys)), base)
             inverse = {
                 key: _inverse(operation, before.get(key), ours.operations.get(key))
                 for key, operation in _operations(change, keys)
@@ -174,6 +174,12 @@ def _inverse(operation: Operation, before: Packed | None, since: Operation | Non
     return operation.invert(before)
 
 
+def _effect(change: Change, base: PackedState) -> Change:
+    """Return the change without what leads back to where it began."""
+    after = change.apply(base)
+    return _only(change, [key for key in change.operations if _differ(base, after, key)])
+
+
 def _only(change: Change, keys: Collection[str]) -> Change:
     return Change({key: op for key, op in change.operations.items() if key in keys})
 
@@ -196,5 +202,5 @@ def _can_build(operation: Operation, value: Packed | None) -> bool:
     return True
 
 
-def _differ(before: dict[str, Packed], after: dict[str, Packed], key: str) -> bool:
+def _differ(before: PackedState, after: PackedState, key: str) -> bool:
     return not same_packed(before.get(key), after.get(key))

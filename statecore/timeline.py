@@ -69,8 +69,9 @@ class Timeline:
             return packed
         touched, until = self._history.last_touched(stream, key, version)
         cleared = self._last_cleared(stream, version)
-        if cleared or version > self._not_cleared.get(stream.id, 0):
-            until = version  # the next clear may come before the next touch
+        # The next clear may come before the next touch.
+        never = 0 if cleared else self._not_cleared.get(stream.id, 0)
+        until = max(version, min(until, never))
         if touched and touched >= cleared:
             packed = self._value_after(stream, key, touched, cleared)
         self._values.keep(stream.id, key, (max(touched, cleared), until), packed)
