@@ -118,7 +118,9 @@ class Streams:
                     records.append(stream.sealer.open(version, stored))
             finally:  # what comes before a damaged record stays readable
                 self.aids.history.observe(stream, records)
-                self.advance(stream, fold(stream.root, records), records)
+                for start in range(0, len(records), WARM_DISTANCE):
+                    part = records[start : start + WARM_DISTANCE]
+                    self.advance(stream, fold(stream.root, part), part)
 
     def _knows_keys(self, stream: Stream, rows: list[Row]) -> bool:
         """Tell whether the keys of these rows are as known: none new, none destroyed since."""
