@@ -104,6 +104,11 @@ class StateWriter(StateReader):
 
         return Transaction(begin, commit)
 
+    async def to_change(self) -> AgentState:
+        """Return the state that the next write meets: as it is now, empty where it has ended."""
+        await self._load()
+        return self._state(self._root_to_change())
+
     async def atomic_update(
         self,
         key: str,
