@@ -28,6 +28,16 @@ from statecore.values import Value, pack
 Number: TypeAlias = int | float | Decimal
 
 _DIGITS_MAX: Final = 4096
+_PREVIEW_WIDTH: Final = 100
+_GLANCES: Final = (
+    (6, 6, 60),
+    (5, 5, 40),
+    (4, 4, 30),
+    (3, 3, 24),
+    (3, 2, 24),
+    (2, 2, 16),
+    (2, 1, 16),
+)
 _EXACT: Final = Context(
     prec=_DIGITS_MAX,
     Emax=MAX_EMAX,
@@ -80,7 +90,7 @@ class Put:
         return hash(Put)  # equal maps may be packed in different orders
 
     def __str__(self) -> str:
-        return f"= {_preview(self.value)}"
+        return f"= {_preview(self.packed)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +139,7 @@ class Extend:
         return Splice(list_items(before)[0], self.count, 0, b"")
 
     def __str__(self) -> str:
-        return f"+ {_preview(thaw(join_list(self.count, self.items)))}"
+        return f"+ {_preview(join_list(self.count, self.items))}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +177,7 @@ class Splice:
         return Splice(self.at, self.count, self.delete, b"".join(gone))
 
     def __str__(self) -> str:
-        into = _preview(thaw(join_list(self.count, self.items)))
+        into = _preview(join_list(self.count, self.items))
         return f"[{self.at}:{self.at + self.delete}] = {into}"
 
 
@@ -225,7 +235,8 @@ class Add:
         return hash(self.amounts)
 
     def __str__(self) -> str:
-        return " ".join(f"{amount:+}" for amount in self.amounts)
+        text = " ".join(f"{amount:+}" for amount in self.amounts)
+        return text if len(text) <= _PREVIEW_WIDTH else f"{text[:67]}...{text[-30:]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,10 +302,14 @@ def _require_list(packed: Packed, verb: str) -> Packed:
     return packed
 
 
-def _preview(value: Value) -> str:
-    return _PREVIEW.repr(value)
-
-
-_PREVIEW: Final = reprlib.Repr()
-_PREVIEW.maxstring = _PREVIEW.maxother = 60
-_PREVIEW.maxdict = _PREVIEW.maxlist = 6
+def _preview(packed: Packed) -> str:
+    """Return a value on one line: less of it, and less deep, the more there is."""
+    value, text = thaw(packed), ""
+    for levels, items, width in _GLANCES:
+        glance = reprlib.Repr()
+        glance.maxlevel, glance.maxdict, glance.maxlist = levels, items, items
+        glance.maxstring = glance.maxother = width
+        text = glance.repr(value)
+        if len(text) <= _PREVIEW_WIDTH:
+            break
+    return text

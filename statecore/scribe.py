@@ -13,6 +13,7 @@ from statecore.codec.record import make_body
 from statecore.conflicts import Pending
 from statecore.errors import LimitExceeded, StoreFailure
 from statecore.events import Birth, EventType, join
+from statecore.judge import Judge
 from statecore.keys import DataKey
 from statecore.keys.ring import LOG_EPOCH
 from statecore.recorders import EVERYTHING, Turn
@@ -33,6 +34,7 @@ class Scribe:
         self._log = streams.log
         self._ring = streams.ring
         self._clock = clock
+        self._judge = Judge(streams)
         self._writer: Writer | None = None
         self._last_time = 0
         self._freshness = -1
@@ -51,7 +53,7 @@ class Scribe:
             self._look_around(turn.freshness)
             writer = self._writer or self._new_writer(turn)
             self._ring.forget_new()
-            page = _Page(self._streams, turn, writer, self._freshness)
+            page = _Page(self._streams, self._judge, turn, writer, self._freshness)
             time = self._next_time()
             accepted = [append for append in batch if page.try_append(append, time)]
             if accepted:
@@ -107,8 +109,11 @@ class Scribe:
 class _Page:
     """What one turn writes: nothing of it counts before ``commit`` has returned."""
 
-    def __init__(self, streams: Streams, turn: Turn, writer: Writer, freshness: int) -> None:
+    def __init__(
+        self, streams: Streams, judge: Judge, turn: Turn, writer: Writer, freshness: int
+    ) -> None:
         self.writer = writer
+        self._judge = judge
         self._freshness = freshness  # which can't change while the turn is ours
         self.last_number = 0
         self.expired: set[Stream] = set()
@@ -141,16 +146,27 @@ class _Page:
         return True
 
     def _pending_of(self, stream: Stream) -> Pending:
-        if stream.freshness != self._freshness or self._freshness < 0:
-            self._streams.refresh(stream)
-        pending = Pending(stream, stream.root, self._streams)
+        pending = Pending(stream, self._root_of(stream), self._streams)
         self._pending[stream] = pending
         return pending
+
+    def _root_of(self, stream: Stream) -> Root:
+        """Return a stream's root, after what the turn has appended so far."""
+        pending = self._pending.get(stream)
+        if pending is not None:
+            return pending.root
+        if stream.freshness != self._freshness or self._freshness < 0:
+            self._streams.refresh(stream)
+        return stream.root
 
     def _append(self, pending: Pending, append: Append, time: int) -> None:
         stream, root, change = append.stream, pending.root, append.change
         first = root.version < stream.first_own or (stream.is_erased and not pending.records)
         wire, cells, weight = decide(root, change, pending.last_touched)
+        judged = self._judge.judge(stream, change, root.cells, cells, self._root_of)
+        if judged is not change:  # references are cleared with it
+            change = judged
+            wire, cells, weight = decide(root, change, pending.last_touched)
         tags_after = name_version(root.tags, append.tag) if append.tag else root.tags
         version, birth, new_key = root.version + 1, None, None
         if first:
