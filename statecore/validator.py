@@ -147,15 +147,11 @@ class StateValidator(StateBrancher):
 
         They are events like all others, in a history of their own.
         """
-        register = self._register()
-        if at is None:
-            state = await register.at()
-        else:
-            await self._load()
-            moment = self._in_the_log(at)
-            if moment is None:
-                return Rulebook()
-            state = await register.at(moment)
+        await self._load()
+        moment = None if at is None else self._in_the_log(at)
+        if moment is None and at is not None:
+            return Rulebook()
+        state = await self._register().at(moment)
         return Rulebook.read({key: state[key] for key in state if is_of_rules(key)})
 
     async def check(self) -> list[Violation]:
@@ -179,7 +175,8 @@ class StateValidator(StateBrancher):
 
         Args:
             pattern: of the schema, as it was set.
-            function: makes the new value of a fresh old one; what it returns unchanged stays.
+            function: makes the new value of a fresh old one, which may be of any time before the
+                schema; what it returns unchanged stays.
             keys_max: so many keys at most are changed by one event.
 
         Raises:
@@ -255,6 +252,7 @@ class StateValidator(StateBrancher):
             return version
 
         options.setdefault("actor", self.actor)
+        await self._load()  # a register lives as long as its state, which is to be known first
         return await self._register().atomic_transaction(work, **options)
 
     def _check(self) -> list[Violation]:

@@ -71,7 +71,6 @@ class BranchMachine(RuleBasedStateMachine):
         state: State | None = None,
         *,
         source: Version | None = None,
-        added: int | None = None,
     ) -> Version:
         """Take in the event that was just made; ``state`` is what it has to lead to, if known."""
         before, now = self.model.head(name), self.on(name).at()
@@ -88,11 +87,7 @@ class BranchMachine(RuleBasedStateMachine):
         tags = {**before.tags, event.tag[0]: event.tag[1]} if event.tag else before.tags
         seen = before.seen | {moment} | (source.seen if source else set())
         noted = Version(moment, event, after, tags, frozenset(touched), frozenset(seen))
-        if added is not None:
-            self.model.added[moment] = added
-        elif noted.cleared or (COUNTER in touched and source is None):
-            self.model.spoilt.add(moment)
-        self.model.take_in(name, noted)
+        self.model.take_in(name, noted, is_merge=source is not None)
         count = self.model.count(noted)
         assert count is None or same(after.get(COUNTER, 0), count)
         return noted
@@ -146,18 +141,16 @@ class BranchMachine(RuleBasedStateMachine):
     def count(self, which: int, actor: str, amount: int) -> None:
         name = self.name(which)
         change, act = EMPTY.add(COUNTER, amount), self.on(name, actor).add
-        self.build(name, change, act, COUNTER, amount, added=amount)
+        self.build(name, change, act, COUNTER, amount)
 
-    def build(
-        self, name: str, change: Change, act: Any, *arguments: Any, added: int | None = None
-    ) -> None:
+    def build(self, name: str, change: Change, act: Any, *arguments: Any) -> None:
         try:
             state = done(self.model.head(name).state, change)
         except OperationMismatch:
             with pytest.raises(OperationMismatch):
                 act(*arguments)
         else:
-            self.note(name, act(*arguments), state, added=added)
+            self.note(name, act(*arguments), state)
 
     @rule(which=WHICH, actor=ACTORS, amount=st.integers(-3, 3), value=VALUES)
     def transaction(self, which: int, actor: str, amount: int, value: Any) -> None:
@@ -168,7 +161,7 @@ class BranchMachine(RuleBasedStateMachine):
                 tx.delete("b")
                 tx.set("c", tx.get("a"))
                 tx.add(COUNTER, amount)
-            self.note(name, tx.version, added=amount)
+            self.note(name, tx.version)
 
     @rule(which=WHICH, actor=ACTORS)
     def clear(self, which: int, actor: str) -> None:

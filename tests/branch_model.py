@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, TypeAlias, TypeVar
 
-from statecore import Event, Moment, Unresolved
+from statecore import Event, EventType, Moment, Unresolved
 from statecore.errors import Path
+from statecore.operations import Add
 from statecore.values import pack_exposed, same
 
 State: TypeAlias = dict[str, Any]
@@ -23,6 +24,8 @@ Seen = TypeVar("Seen", bound=Hashable)
 
 COUNTER = "n"  # a key that is only ever added to
 MISSING = object()
+
+_NO_ACTS = (EventType.TAGGED, EventType.UNDONE, EventType.REDONE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +51,14 @@ class Version:
     def by(self) -> str | None:
         return self.event.actor if self.event else None
 
+    @property
+    def type(self) -> EventType | None:
+        return self.event.type if self.event else None
+
+    @property
+    def takes_back(self) -> tuple[int, ...]:
+        return self.event.takes_back if self.event else ()
+
 
 class Model:
     """The branches of one agent."""
@@ -57,16 +68,34 @@ class Model:
         start = Version(beginning, None, {}, {}, frozenset(), frozenset([beginning]))
         self.branches = {"main": [start]}
         self.versions = {beginning: start}
-        self.added: dict[Moment, int] = {}  # to the counter, by its events
+        self.added: dict[Moment, Any] = {}  # to the counter, by its events
         self.spoilt: set[Moment] = set()  # events that did something else to the counter
         self.ruled: set[str] = set()  # keys that there is a strategy for
 
     def head(self, name: str) -> Version:
         return self.branches[name][-1]
 
-    def take_in(self, name: str, version: Version) -> None:
+    def take_in(self, name: str, version: Version, *, is_merge: bool) -> None:
         self.branches[name].append(version)
         self.versions[version.moment] = version
+        if version.event is not None and not is_merge:  # what a merge brings in is counted already
+            operation = version.event.change.operations.get(COUNTER)
+            if isinstance(operation, Add) and not version.cleared:
+                self.added[version.moment] = operation.amounts[0]
+            elif operation is not None or version.cleared:
+                self.spoilt.add(version.moment)
+
+    def undoable(self, name: str, actor: str) -> Version | None:
+        """The last act of an actor that is not undone."""
+        versions = self.branches[name]
+        undone: set[int] = set()
+        for version in versions:
+            if version.type == EventType.UNDONE:
+                undone.update(version.takes_back)
+            elif version.type == EventType.REDONE:
+                undone.difference_update(*(versions[at].takes_back for at in version.takes_back))
+        acts = [at for at in versions if at.by == actor and at.type not in _NO_ACTS]
+        return next((act for act in reversed(acts) if act.number not in undone), None)
 
     def bases(self, one: Version, other: Version) -> set[Moment]:
         """What both have in common that is not in the past of something else they have."""

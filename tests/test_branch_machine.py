@@ -20,13 +20,22 @@ import statecore
 from statecore import MergeConflict, MergeResult
 from statecore.values import expose, same
 from tests.branch_machine import ACTORS, BACK, WHICH, BranchMachine, done
-from tests.branch_model import MISSING, Version, at_path, check_merge, find_conflicts, put_at
+from tests.branch_model import (
+    COUNTER,
+    MISSING,
+    Version,
+    at_path,
+    check_merge,
+    find_conflicts,
+    put_at,
+)
 from tests.conftest import KEY
 from tests.dying import write_and_die
 from tests.strategies import KEYS, SHAPES, VALUES, changes
 
 FURTHER = st.integers(1, 3)  # another branch, so many further round
 WAYS = st.sampled_from(["record", "record", "ours", "theirs", "raise"])
+PICKS = st.integers(0, 2) | st.none()  # a side of a conflict
 RULED = "~"  # the key that there may be a strategy for
 
 
@@ -45,12 +54,16 @@ class InMemory(BranchMachine):
         target, source = self.pair(which, further)
         self.bring(target, source, self.version(source, back), way)
 
-    @rule(which=WHICH, further=FURTHER, key=KEYS, value=SHAPES, other=SHAPES)
-    def collide(self, which: int, further: int, key: str, value: Any, other: Any) -> None:
+    @rule(which=WHICH, further=FURTHER, key=KEYS, values=st.tuples(SHAPES, SHAPES), pick=PICKS)
+    def collide(
+        self, which: int, further: int, key: str, values: tuple[Any, Any], pick: int | None
+    ) -> None:
         target, source = self.pair(which, further)
-        self.set_state(which, "ann", key, value)
-        self.set_state(which + further, "bob", key, other)
+        self.set_state(which, "ann", key, values[0])
+        self.set_state(which + further, "bob", key, values[1])
         self.bring(target, source, self.model.head(source))
+        if pick is not None and self.conflicts():
+            self.resolve(which, pick, None)
 
     @rule(which=WHICH, further=FURTHER)
     def merge_both_ways(self, which: int, further: int) -> None:
@@ -129,6 +142,9 @@ class InMemory(BranchMachine):
             return
         result = self.on(name).revert(version.number)
         reverted = self.note_if_any(name, result, set(version.touched))
+        if self.model.count(before) is not None and version.moment in self.model.added:
+            count = before.state.get(COUNTER, 0) - self.model.added[version.moment]
+            assert same(self.model.head(name).state.get(COUNTER, 0), count)
         if version is before:
             assert same(self.model.head(name).state, self.version(name, 1 + reverted).state)
         if reverted and again:
@@ -162,20 +178,15 @@ class InMemory(BranchMachine):
     def undo(self, which: int, actor: str, again: bool) -> None:
         name = self.name(which)
         branch, before = self.on(name, actor), self.model.head(name)
+        act = self.model.undoable(name, actor)
         result = branch.undo()
-        if result is None:
-            return
-        assert result.version is not None, "it would find the same event for ever"
-        self.note(name, result.version)
-        event = self.model.head(name).event
-        assert event is not None
-        (undone,) = (self.model.branches[name][at].event for at in event.takes_back)
-        assert undone is not None
-        assert undone.actor == actor
-        if again:
-            redone = branch.redo()
-            assert redone is not None
-            self.note(name, redone.version, before.state)
+        assert (result is None) == (act is None)
+        if result is not None and act is not None:
+            assert self.note(name, result.version).takes_back == (act.number,)
+            if again:
+                redone = branch.redo()
+                assert redone is not None
+                self.note(name, redone.version, before.state)
 
     @rule(which=WHICH, actor=ACTORS)
     def redo(self, which: int, actor: str) -> None:
@@ -196,7 +207,7 @@ class InMemory(BranchMachine):
             self.note_if_any(name, result, keys)
 
     @precondition(lambda self: self.conflicts())
-    @rule(at=st.integers(0, 9), pick=st.integers(0, 2) | st.none(), value=VALUES)
+    @rule(at=st.integers(0, 9), pick=PICKS, value=VALUES)
     def resolve(self, at: int, pick: int | None, value: Any) -> None:
         conflicts = self.conflicts()
         name, (key, *path) = conflicts[at % len(conflicts)]
