@@ -16,7 +16,7 @@ from typing import Final
 
 from statecore.codec import Writer
 from statecore.errors import DamagedRecord, Erased, NewerFormat, StatecoreError
-from statecore.recorders import LogStore
+from statecore.recorders import EVERYTHING, LogStore
 from statecore.snapshots.image import pack_root, unpack_root
 from statecore.state import Root
 from statecore.stream import Stream
@@ -31,7 +31,7 @@ class SnapshotKeeper:
     def __init__(self, log: LogStore, on_failure: Callable[[StatecoreError], None]) -> None:
         self._log = log
         self._on_failure = on_failure
-        self._work: queue.SimpleQueue[tuple[Stream, Root] | None] = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[tuple[Stream, Root, int] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._writer: Writer | None = None
         self._closed = False
@@ -52,12 +52,13 @@ class SnapshotKeeper:
         root = stream.root
         if stream.weight_since_snapshot < max(root.weight, _WEIGHT_MIN) or self._closed:
             return
+        since, stream.snapshot_version = stream.snapshot_version, root.version
         stream.weight_since_snapshot = 0
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="statecore-snapshots")
             self._thread.daemon = True
             self._thread.start()
-        self._work.put((stream, root))
+        self._work.put((stream, root, since))
 
     def close(self) -> None:
         """Keep what is still to be kept, and end."""
@@ -73,12 +74,15 @@ class SnapshotKeeper:
             except StatecoreError as error:
                 self._on_failure(error)  # answers are as right without it, only slower
 
-    def _keep(self, stream: Stream, root: Root) -> None:
+    def _keep(self, stream: Stream, root: Root, since: int = 0) -> None:
         key = stream.key
         if key is None:
             return  # erased meanwhile
         body = pack_root(root)
         with self._log.turn() as turn:
+            newest = self._log.snapshot(stream.id, EVERYTHING)
+            if newest is not None and newest[0] > since:
+                return  # another process kept one meanwhile
             writer = self._writer
             if writer is None:
                 prefix = secrets.token_bytes(PREFIX_BYTES)

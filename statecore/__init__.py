@@ -49,9 +49,12 @@ from statecore.manager import StateManager
 from statecore.merges import MergeResult
 from statecore.moments import Point, Position
 from statecore.opening import Opening, open  # noqa: A004 - read as statecore.open
+from statecore.references import Reference
 from statecore.register import Branch
+from statecore.rulebook import RecordedSchema, Rulebook
 from statecore.store import BlockingStore, StateStore, StoreStatistics
 from statecore.transaction import Transaction
+from statecore.validation import ValidationFailed, Violation
 from statecore.values import Unresolved, UnresolvedWarning
 
 __all__ = [
@@ -95,7 +98,10 @@ __all__ = [
     "Passphrase",
     "Point",
     "Position",
+    "RecordedSchema",
+    "Reference",
     "RetriesExhausted",
+    "Rulebook",
     "StateHistory",
     "StateManager",
     "StateStore",
@@ -115,7 +121,9 @@ __all__ = [
     "Unresolved",
     "UnresolvedWarning",
     "UnsupportedValue",
+    "ValidationFailed",
     "VersionNotFound",
+    "Violation",
     "WriteOptions",
     "WrongExpectedVersion",
     "WrongKey",

@@ -8,18 +8,19 @@ virtual base, as git's recursive strategy does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from decimal import Decimal
 from typing import NamedTuple
 
 from statecore.change import Change, PackedState, compose
 from statecore.codec.record import CLEARED, PAST
 from statecore.codec.wire import read_change
+from statecore.conflict import is_unresolved
 from statecore.diff import diff
 from statecore.errors import OperationMismatch
 from statecore.events import Moment, Past, join, meet
 from statecore.merging import merge3
 from statecore.operations import Add, Operation
-from statecore.packed import same_packed
+from statecore.packed import Packed, same_packed, thaw
 from statecore.state import Root, values_of
 from statecore.stream import Stream, StreamName
 from statecore.streams import Streams
@@ -37,12 +38,12 @@ class Fork(NamedTuple):
 
 def past_of(stream: Stream, root: Root) -> Past:
     """Return all that a state has taken in, its own branch included."""
-    return join(root.past, {stream.name[1:]: root.version})
+    return join(root.past, {moment_of(stream, root).line: root.version})
 
 
 def moment_of(stream: Stream, root: Root) -> Moment:
-    """Return which moment a state is."""
-    return Moment(*stream.name[1:], root.version)
+    """Return which moment a state is: of a parent's, where a fork has no event of its own yet."""
+    return Moment(*stream.owner(root.version).name[1:], root.version)
 
 
 class Ancestry:
@@ -123,28 +124,40 @@ class Ancestry:
 
     def _with_sums(self, differs: Change, state: PackedState, past: Past, shared: Past) -> Change:
         """Say of numbers what was added to them, where additions are all that happened to them."""
-        sums = self._sums(past, shared)
         operations: dict[str, Operation] = dict(differs.operations)
         for key, operation in differs.operations.items():
-            added = sums.get(key)
-            if added is not None and _explains(added, state.get(key), operation):
-                operations[key] = added
+            if _is_number(operation.apply(state.get(key))):
+                added = self._sum(key, past, shared)
+                if added is not None and _explains(added, state.get(key), operation):
+                    operations[key] = added
         return Change(operations)
 
-    def _sums(self, past: Past, shared: Past) -> dict[str, Add]:
-        """Return what the events of one past that are not in the other only added, by key.
+    def _sum(self, key: str, past: Past, shared: Past) -> Add | None:
+        """Return what the events of one past that are not in the other added to a key.
 
-        Merges are passed over: what they took in is counted where it was first done.
+        ``None`` where they did anything else to it. Merges are passed over: what they took in is
+        counted where it was first done.
         """
-        sums: dict[str, Operation | None] = {}
+        added: Add | None = None
         for (branch, generation), version in past.items():
             moment = Moment(branch, generation, version)
             stream = self._open(moment)
             after = max(shared.get(moment.line, 0), stream.fork if stream.parent else 0)
-            for record in self._timeline.records(stream, after, version):
-                if PAST not in record.extras:
-                    _count(sums, read_change(record.operations, cleared=False).operations.items())
-        return {key: op for key, op in sums.items() if isinstance(op, Add) and op.exact}
+            for at in self._streams.aids.history.touched(stream, key, after, version):
+                record = self._timeline.record(stream, at)
+                if PAST in record.extras:
+                    continue
+                done = read_change(record.operations, cleared=False).operations[key]
+                if not isinstance(done, Add) or not done.exact:
+                    return None
+                added = done if added is None else added.merge(done)  # type: ignore[assignment]
+        return added
+
+
+def _is_number(packed: Packed | None) -> bool:
+    if packed is None or is_unresolved(packed):
+        return False
+    return type(thaw(packed)) in (int, Decimal)
 
 
 def _since(fork: Fork, state: PackedState) -> Change:
@@ -152,15 +165,6 @@ def _since(fork: Fork, state: PackedState) -> Change:
     after = fork.ours.apply(fork.state)
     more = diff(after, state)
     return fork.ours.then(more) if more.touches_anything else fork.ours
-
-
-def _count(sums: dict[str, Operation | None], done: Iterable[tuple[str, Operation]]) -> None:
-    for key, operation in done:
-        before = sums.get(key, operation)
-        if not isinstance(operation, Add) or not isinstance(before, Add):
-            sums[key] = None
-        else:
-            sums[key] = before.merge(operation) if key in sums else operation
 
 
 def _is_on(stream: Stream, base: Moment) -> bool:

@@ -21,10 +21,11 @@ from statecore.codec.record import (
     TAKES_BACK,
     write_birth,
 )
+from statecore.errors import InputError
 from statecore.events import Birth, EventType, Moment, Past
 from statecore.state import Tag
 from statecore.stream import Stream
-from statecore.values import Value, pack
+from statecore.values import Value, check_text, pack
 
 
 class WriteOptions(TypedDict, total=False):
@@ -137,10 +138,18 @@ class Append:
 
     def _take(self, options: WriteOptions) -> None:
         self.base = options.get("expected_version")
+        if self.base is not None and type(self.base) is not int:
+            raise InputError(f"expected_version is a version, not {self.base!r}")
         self.actor = options.get("actor") or self.actor
         event_id = options.get("event_id")
-        self.event_id = None if event_id is None else str(event_id)
+        self.event_id = str(event_id) if isinstance(event_id, UUID) else event_id
+        said = {"actor": self.actor, "event_id": self.event_id, "reason": self.reason}
+        for what, text in {**said, "cause": options.get("cause")}.items():
+            if text is not None:
+                check_text(what, text)
         metadata = options.get("metadata")
+        if metadata is not None and not isinstance(metadata, Mapping):
+            raise InputError(f"metadata is a mapping, not {type(metadata).__name__}")
         self.metadata = pack(dict(metadata), ("metadata",)) if metadata else None
 
     @property

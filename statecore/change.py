@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias, TypeVar
 
-from statecore.errors import OperationMismatch
+from statecore.errors import LimitExceeded, OperationMismatch, Path
 from statecore.operations import (
     REMOVE,
     Add,
@@ -25,11 +25,13 @@ from statecore.operations import (
     Operation,
     Put,
     Splice,
+    Steps,
     combine,
+    kind_of,
     put_or_remove,
 )
-from statecore.packed import Packed, is_map, join_map, split_map, thaw
-from statecore.values import Value, check_key, pack, printable
+from statecore.packed import Packed, is_map, join_list, join_map, split_map, thaw
+from statecore.values import DEPTH_MAX, Value, check_key, depth_of, pack, printable
 
 PackedState: TypeAlias = Mapping[str, Packed]
 
@@ -57,11 +59,11 @@ class Change:
 
     def extend(self, key: str, items: Iterable[Value]) -> Change:
         """Append items to a list."""
-        return self.operate(key, Extend.by(list(items)))
+        return self.operate(key, Extend.by(list(items), (key,)))
 
     def splice(self, key: str, at: int, delete: int, items: Iterable[Value] = ()) -> Change:
         """Replace ``delete`` items of a list from index ``at`` on."""
-        return self.operate(key, Splice.by(at, delete, list(items)))
+        return self.operate(key, Splice.by(at, delete, list(items), (key,)))
 
     def add(self, key: str, amount: Number) -> Change:
         """Add to a number of the same type."""
@@ -69,7 +71,11 @@ class Change:
 
     def patch(self, key: str, change: Change | Mapping[str, Value]) -> Change:
         """Change fields of a nested map; a mapping sets the fields it names."""
-        return self.operate(key, Patch(as_change(change)))
+        inner = as_change(change, (key,))
+        levels = 1 + _depth(inner)
+        if levels > DEPTH_MAX:
+            raise LimitExceeded("the value's depth", levels, DEPTH_MAX, "levels")
+        return self.operate(key, Patch(inner))
 
     def clear(self) -> Change:
         """Remove every key."""
@@ -155,7 +161,7 @@ class Patch:
         elif isinstance(old, bytes) and is_map(old):
             fields = split_map(old)
         else:
-            raise OperationMismatch(f"patch needs a map, not {type(thaw(old)).__name__}")
+            raise OperationMismatch(f"patch needs a map, not {kind_of(old)}")
         return join_map(self.change.apply(fields))
 
     def merge(self, later: Operation) -> Operation | None:
@@ -192,13 +198,30 @@ def compose(changes: Iterable[Change]) -> Change:
     return Change(operations, cleared)
 
 
-def as_change(change: Change | Mapping[str, Value]) -> Change:
+def as_change(change: Change | Mapping[str, Value], path: Path = ()) -> Change:
     """Return the change itself, or the one that sets what a mapping names."""
     if isinstance(change, Change):
         return change
     for key in change:
         check_key(key)
-    return Change({key: Put(pack(value, (key,))) for key, value in change.items()})
+    return Change({key: Put(pack(value, (*path, key))) for key, value in change.items()})
+
+
+def _depth(change: Change) -> int:
+    """Return how many levels of lists and maps the deepest value has that a change brings."""
+    return max((_depth_of_operation(each) for each in change.operations.values()), default=0)
+
+
+def _depth_of_operation(operation: Operation) -> int:
+    if isinstance(operation, Patch):
+        return 1 + _depth(operation.change)
+    if isinstance(operation, Put):
+        return depth_of(operation.value)
+    if isinstance(operation, Extend | Splice):
+        return depth_of(thaw(join_list(operation.count, operation.items)))
+    if isinstance(operation, Steps):
+        return max(map(_depth_of_operation, operation.operations))
+    return 0
 
 
 def operations_commute(one: Operation, other: Operation) -> bool:

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from typing import Final, TypeAlias
 
 from statecore.errors import Path
-from statecore.packed import Packed, to_bytes
-from statecore.values import Unresolved, Value, expose, pack_exposed
+from statecore.packed import Packed, lay_open
+from statecore.values import Unresolved, Value, pack_exposed
 
 Term: TypeAlias = bytes | None
 """A packed value in canonical form, ``None`` where the key is not there."""
@@ -53,7 +53,7 @@ def sum_terms(adds: Iterable[Packed | None], removes: Iterable[Packed | None]) -
 
 def find_unresolved(packed: Packed, path: Path = ()) -> Iterator[tuple[Path, Unresolved]]:
     """Yield the conflicts in a value, with the path to each."""
-    yield from _find(expose(to_bytes(packed)), path)
+    yield from _find(lay_open(packed), path)
 
 
 def _find(value: Value, path: Path) -> Iterator[tuple[Path, Unresolved]]:
@@ -71,7 +71,7 @@ def _terms(packed: Packed | None) -> tuple[list[Term], list[Term]]:
     """Return what a value adds and takes away: itself, or the terms of a conflict."""
     if packed is None:
         return [None], []
-    value = expose(to_bytes(packed))
+    value = lay_open(packed)
     if isinstance(value, Unresolved):
         return list(value.adds), list(value.removes)
     return [pack_exposed(_canonical(value))], []

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -65,7 +68,7 @@ def _create_private(path: Path) -> None:
     except FileNotFoundError as error:
         raise StoreNotFound(f"there is no directory {path.parent}") from error
     except OSError as error:
-        raise StoreReadOnly(f"{path} can't be made: {error.strerror}") from error
+        raise explain_os(error, path, "made") from error
 
 
 def _distrust(connection: apsw.Connection) -> None:
@@ -82,6 +85,22 @@ def _distrust(connection: apsw.Connection) -> None:
         connection.config(option, value)
     connection.execute("PRAGMA cell_size_check = ON")
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+
+
+@contextmanager
+def all_or_none(connection: apsw.Connection) -> Iterator[None]:
+    """Do what the block does in one transaction.
+
+    After some errors, such as of a full disk, SQLite has rolled back already, and doing so again
+    would be an error that hides the first.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
 
 
 def require_schema(connection: apsw.Connection, schema: dict[str, str], path: Path) -> None:
@@ -117,6 +136,8 @@ def explain(error: apsw.Error, path: Path) -> StatecoreError:
             return StoreBusy(f"another process holds {path}")
         case apsw.FullError():
             return StoreFull(f"no space left to write {path}")
+        case apsw.IOError() if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_SHMSIZE:
+            return StoreFull(f"no space left to write {path}: its shared memory can't grow")
         case apsw.ReadOnlyError() | apsw.PermissionsError() | apsw.AuthError():
             return StoreReadOnly(f"{path} can't be written: {error}")
         case apsw.CantOpenError():
@@ -126,6 +147,13 @@ def explain(error: apsw.Error, path: Path) -> StatecoreError:
         case apsw.CorruptError():
             return Damage(f"{path} is damaged: {error}")
     return StoreFailure(f"{path}: {error}")
+
+
+def explain_os(error: OSError, path: Path, done: str) -> StatecoreError:
+    """Return the error of ours for one of the operating system."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreFull(f"no space left to write {path}")
+    return StoreReadOnly(f"{path} can't be {done}: {error.strerror}")
 
 
 def _explain_closed(path: Path) -> StatecoreError:

@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
 from statecore.codec import Record
+from statecore.errors import DamagedRecord
 from statecore.events import Event
 from statecore.recorders import Row
 from statecore.stream import Stream
 from statecore.streams import Streams
 from statecore.timeline import Timeline
+from statecore.values import check_key
 
 _PAGE = 128
 _VERSIONS_PAGE = 50_000
@@ -64,14 +66,19 @@ class StateHistory:
 
     def _all_rows(self) -> Iterator[Row]:
         after, until, back = self._span.after, self._span.until, self._span.newest_first
-        while rows := self._timeline.rows(self._stream, after, until, _PAGE, back=back):
-            yield from rows
-            last = rows[-1][0]
-            after, until = (after, last - 1) if back else (last, until)
+        while after < until:
+            rows = self._timeline.rows(self._stream, after, until, _PAGE, back=back)
+            for version, position, stored in rows or [(0, 0, b"")]:
+                expected = until if back else after + 1
+                if version != expected:
+                    raise DamagedRecord(f"{self._stream.name}: version {expected} is missing")
+                yield version, position, stored
+                after, until = (after, until - 1) if back else (expected, until)
 
     def _rows_of_key(self, key: str) -> Iterator[Row]:
+        check_key(key)
         for version in self._versions_of_key(key):
-            yield from self._timeline.rows(self._stream, version - 1, version, 1)
+            yield self._timeline.row(self._stream, version)
 
     def _versions_of_key(self, key: str) -> Iterator[int]:
         """Yield the versions that touched or cleared a key."""

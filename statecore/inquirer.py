@@ -24,6 +24,7 @@ from statecore.taking_back import change_of
 from statecore.timeline import Timeline
 from statecore.values import Value
 
+_NEARBY: Final = 4096  # versions: a key that is touched often is touched within so many
 _NOTHING: Final[Mapping[int, Change | Mapping[str, Value]]] = {}
 
 
@@ -212,6 +213,14 @@ class _States:
         if self._history.last_cleared(self._stream, head) > version:
             return version, version
         for key in keys:
-            touched, until = self._history.last_touched(self._stream, key, version)
-            first, last = max(first, touched), min(last, until)
-        return first, max(last, version)
+            first = max(first, self._history.last_touched(self._stream, key, version)[0])
+            last = self._before_next(key, version, last)
+        return first, last
+
+    def _before_next(self, key: str, version: int, last: int) -> int:
+        """Return the last version before a key is touched again; looks nearby first."""
+        for until in (min(version + _NEARBY, last), last):
+            later = self._history.touched(self._stream, key, version, until)
+            if later:
+                return later[0] - 1
+        return last

@@ -16,7 +16,7 @@ from functools import reduce
 from typing import Any
 
 from statecore.change import Change, Patch
-from statecore.errors import InputError, LimitExceeded
+from statecore.errors import InputError
 from statecore.json_document import PatchFailed
 from statecore.json_patch import from_json_patch, from_merge_patch, to_json_patch
 from statecore.operations import (
@@ -32,7 +32,7 @@ from statecore.operations import (
 )
 from statecore.packed import join_list, list_items
 from statecore.typed_json import freeze, from_json, loads, shallow, thaw_exposed, to_json
-from statecore.values import DEPTH_MAX, Value, check_key, pack
+from statecore.values import Value, check_key, pack
 
 __all__ = [
     "PatchFailed",
@@ -125,15 +125,13 @@ def change_from_data(data: Mapping[str, Any]) -> Change:
     Raises:
         InputError: it is no change, or one that can't be recorded; says where.
     """
-    change = _change(data, DEPTH_MAX)
+    change = _change(data)
     for key in change.operations:
         check_key(key)
     return change
 
 
-def _change(data: object, depth: int) -> Change:
-    if depth == 0:
-        raise LimitExceeded("the change's depth", DEPTH_MAX + 1, DEPTH_MAX, "levels")
+def _change(data: object) -> Change:
     match data:
         case {"cleared": bool(cleared), "operations": list(steps), **rest} if not rest:
             operations: dict[str, Operation] = {}
@@ -143,12 +141,12 @@ def _change(data: object, depth: int) -> Change:
                     raise InputError(f"each operation has a key of its own, not {_glance(key)}")
                 pack(key, (key,))  # refuses a lone surrogate
                 parts = {name: part for name, part in step.items() if name != "key"}
-                operations[key] = _operation(parts, key, depth)
+                operations[key] = _operation(parts, key)
             return Change(operations, cleared)
     raise InputError(f'a change is {{"cleared": ..., "operations": [...]}}, not {_glance(data)}')
 
 
-def _operation(data: object, key: str, depth: int) -> Operation:
+def _operation(data: object, key: str) -> Operation:
     match data:
         case {"operation": "put", "value": value, **rest} if not rest:
             return Put(freeze(value, (key,)))
@@ -164,9 +162,9 @@ def _operation(data: object, key: str, depth: int) -> Operation:
         case {"operation": "add", "amounts": [_, *_] as amounts, **rest} if not rest:
             return _in_turn(map(Add.by, amounts))
         case {"operation": "patch", "change": change, **rest} if not rest:
-            return Patch(_change(change, depth - 1))
+            return Patch(_change(change))
         case {"operation": "steps", "steps": [_, *_] as steps, **rest} if not rest:
-            return _in_turn(_operation(step, key, depth) for step in steps)
+            return _in_turn(_operation(step, key) for step in steps)
     raise InputError(f"{key}: not an operation with just what belongs to it: {_glance(data)}")
 
 

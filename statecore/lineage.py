@@ -16,7 +16,7 @@ class InheritedKeyHistory:
 
     def last_touched(self, stream: Stream, key: str, at: int) -> tuple[int, int]:
         if stream.parent is None:
-            return self._own.last_touched(stream, key, at)
+            return self._own.last_touched(stream, key, at) if stream.key else (0, at)
         if at <= stream.fork:
             touched, until = self.last_touched(stream.parent, key, at)
             return touched, min(until, stream.fork)
@@ -25,7 +25,7 @@ class InheritedKeyHistory:
 
     def last_cleared(self, stream: Stream, at: int) -> int:
         if stream.parent is None:
-            return self._own.last_cleared(stream, at)
+            return self._own.last_cleared(stream, at) if stream.key else 0
         own = at > stream.fork and stream.key and self._own.last_cleared(stream, at)
         return own or self.last_cleared(stream.parent, min(at, stream.fork))
 

@@ -118,10 +118,17 @@ class Sequencer:
             self._thread.start()
         self._signal.put(True)
 
-    def erase(self, stream_id: bytes) -> None:
-        """Destroy a stream's data keys, after an event that says so."""
-        with self._lock:
-            self._scribe.erase(stream_id)
+    def erase(self, stream_id: bytes, expired_by: int | None = None) -> None:
+        """Destroy a stream's data keys, after an event that says so.
+
+        With a time, only if the stream has expired by then, which nobody can change meanwhile.
+        """
+        try:
+            with self._lock:
+                self._scribe.erase(stream_id, expired_by)
+        finally:
+            if self._queue:
+                self.wake()  # who came meanwhile found the lock taken
 
     def close(self) -> None:
         """Write what is still in the queue, and take nothing more."""

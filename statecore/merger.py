@@ -9,7 +9,6 @@ from typing import Any, Final, Self, Unpack
 
 from statecore.ancestry import Ancestry, moment_of, past_of
 from statecore.appends import Source, WriteOptions
-from statecore.brancher import StateBrancher
 from statecore.change import Change
 from statecore.errors import Conflict, InputError, Path
 from statecore.events import EventType
@@ -23,7 +22,7 @@ from statecore.merges import (
     plan,
     rules_for,
 )
-from statecore.merging import Merged, Rules, merge3
+from statecore.merging import Merged, Rules, done_to, merge3
 from statecore.moments import Point
 from statecore.operations import Put
 from statecore.packed import Packed, to_bytes
@@ -31,13 +30,14 @@ from statecore.register import RESOLUTION, branch_key
 from statecore.state import Root
 from statecore.stream import MAIN, StreamName
 from statecore.taking_back import Past, last_act
+from statecore.validator import StateValidator
 from statecore.values import Unresolved, Value, pack
 from statecore.writer import ATTEMPTS_MAX
 
 _NO_STRATEGIES: Final[Strategies] = {}
 
 
-class StateMerger(StateBrancher):
+class StateMerger(StateValidator):
     """The part of ``StateManager`` that merges and takes back."""
 
     # Merging
@@ -92,8 +92,8 @@ class StateMerger(StateBrancher):
         result = replace(
             made.result,
             bases=fork.bases,
-            keys_ours=len(fork.ours.operations),
-            keys_theirs=len(fork.theirs.operations),
+            keys_ours=len(done_to(fork.state, fork.ours)),
+            keys_theirs=len(done_to(fork.state, fork.theirs)),
         )
         return replace(made, result=result)
 
@@ -162,22 +162,28 @@ class StateMerger(StateBrancher):
     async def _undo(
         self, by: str | None, kind: EventType, options: WriteOptions
     ) -> MergeResult | None:
-        actor = by or options.get("actor") or self.actor
+        whose = by or options.get("actor") or self.actor
+        options.setdefault("actor", self.actor or by)
         await self._load()
         records = self.history(newest_first=True).records()
-        found = last_act(records, actor, undone=kind == EventType.REDONE)
+
+        def actor_of(version: int) -> str | None:
+            return self._engine.timeline.record(self._stream, version).actor
+
+        found = last_act(records, whose, actor_of, undone=kind == EventType.REDONE)
         if not found:
             return None
         rules = await self._rules("record", _NO_STRATEGIES)
         source = Source(kind, takes_back=(found,))
         make = partial(self._plan_taking_back, source=source, rules=rules, on_conflict="record")
-        return await self._carry_out(make, {"actor": actor, **options}, dry_run=False)
+        return await self._carry_out(make, options, dry_run=False)
 
     def _plan_taking_back(
         self, root: Root, source: Source, rules: Rules, on_conflict: OnConflict
     ) -> Plan:
         merged = self._past(root).take_back(source.takes_back, rules)
-        is_needed = merged.change.touches_anything
+        # An act that had no effect is undone, too: else the next undo would find it again.
+        is_needed = merged.change.touches_anything or source.type != EventType.REVERTED
         return plan(root.version, merged, source, on_conflict, is_needed=is_needed)
 
     async def restore(self, at: Point, **options: Unpack[WriteOptions]) -> MergeResult:
@@ -271,7 +277,8 @@ class StateMerger(StateBrancher):
                 fork = ancestry.fork(
                     (self._stream, self._root()), (other._stream, (await other._loaded()))
                 )
-                for key in sorted(fork.ours.operations.keys() & fork.theirs.operations.keys()):
+                mine, theirs = done_to(fork.state, fork.ours), done_to(fork.state, fork.theirs)
+                for key in sorted(mine.keys() & theirs.keys()):
                     if rules.strategy(key) is None:
                         found.setdefault(key, []).append(name)
         return found

@@ -113,11 +113,12 @@ def merge3(
         my_operation = mine.get(key)
         if my_operation is not None:
             both.append(key)
+        asks = when if my_operation is not None and rules.strategy(key) else None
         sides = [
             Side(
                 operation.apply(before) if operation else before,
                 operation,
-                when[at](key) if when and operation else (0, ""),
+                asks[at](key) if asks and operation else (0, ""),
             )
             for at, operation in enumerate((my_operation, their_operation))
         ]

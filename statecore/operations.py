@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation, Overflow
 from typing import Final, Protocol, TypeAlias, TypeGuard
 
-from statecore.errors import OperationMismatch
+from statecore.errors import OperationMismatch, Path
 from statecore.packed import (
     Packed,
     extend_list,
     is_list,
     join_list,
+    lay_open,
     list_items,
     same_packed,
     split_list,
@@ -118,9 +119,9 @@ class Extend:
     items: bytes  # packed, one behind the other
 
     @classmethod
-    def by(cls, items: list[Value]) -> Extend:
+    def by(cls, items: list[Value], path: Path = ()) -> Extend:
         """Return the operation that appends these values."""
-        return cls(*list_items(pack(list(items))))
+        return cls(*list_items(pack(list(items), path)))
 
     def apply(self, old: Packed | None) -> Packed:
         if old is None:
@@ -152,11 +153,11 @@ class Splice:
     items: bytes  # packed, one behind the other
 
     @classmethod
-    def by(cls, at: int, delete: int, items: list[Value]) -> Splice:
+    def by(cls, at: int, delete: int, items: list[Value], path: Path = ()) -> Splice:
         """Return the operation that replaces items; indexes count from 0 and are not negative."""
         if at < 0 or delete < 0:
             raise OperationMismatch(f"splice at {at}, delete {delete}: neither can be negative")
-        return cls(at, delete, *list_items(pack(list(items))))
+        return cls(at, delete, *list_items(pack(list(items), path)))
 
     def apply(self, old: Packed | None) -> Packed:
         items = [] if old is None else split_list(_require_list(old, "splice"))
@@ -206,7 +207,7 @@ class Add:
         return all(type(amount) is not float for amount in self.amounts)
 
     def apply(self, old: Packed | None) -> Packed:
-        total = type(self.amounts[0])(0) if old is None else thaw(old)
+        total = type(self.amounts[0])(0) if old is None else lay_open(old)
         for amount in self.amounts:
             if not _is_number(total) or type(total) is not type(amount):
                 held, given = type(total).__name__, type(amount).__name__
@@ -283,6 +284,11 @@ def combine(first: Operation, second: Operation) -> Operation:
     return both if len(both.operations) > 1 else both.operations[0]
 
 
+def kind_of(packed: Packed) -> str:
+    """Return the name of a packed value's type, for people to read."""
+    return type(lay_open(packed)).__name__
+
+
 def _is_number(value: object) -> TypeGuard[Number]:
     return type(value) in (int, float, Decimal)
 
@@ -298,13 +304,13 @@ def _add(left: Number, right: Number) -> Number:
 
 def _require_list(packed: Packed, verb: str) -> Packed:
     if not is_list(packed):
-        raise OperationMismatch(f"{verb} needs a list, not {type(thaw(packed)).__name__}")
+        raise OperationMismatch(f"{verb} needs a list, not {kind_of(packed)}")
     return packed
 
 
 def _preview(packed: Packed) -> str:
     """Return a value on one line: less of it, and less deep, the more there is."""
-    value, text = thaw(packed), ""
+    value, text = lay_open(packed), ""  # a conflict shows as one
     for levels, items, width in _GLANCES:
         glance = reprlib.Repr()
         glance.maxlevel, glance.maxdict, glance.maxlist = levels, items, items

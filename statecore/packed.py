@@ -8,11 +8,12 @@ So a list grows by appending bytes, and a map's fields can be replaced one by on
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
 import msgpack
 
+from statecore.errors import DamagedRecord
 from statecore.values import expose, pack, same, unpack
 
 _ROPE_BYTES_MIN: Final = 4096
@@ -66,8 +67,24 @@ def to_bytes(packed: Packed) -> bytes:
 
 
 def thaw(packed: Packed) -> object:
-    """Unpack a fresh value, owned by the caller."""
-    return unpack(to_bytes(packed))
+    """Unpack a fresh value, owned by the caller.
+
+    Raises:
+        DamagedRecord: it is none; only who has the key can have sealed it.
+    """
+    return _parse(unpack, packed)
+
+
+def lay_open(packed: Packed) -> object:
+    """Unpack a value in which conflicts show as ``Unresolved``; raises as ``thaw`` does."""
+    return _parse(expose, packed)
+
+
+def _parse(read: Callable[[bytes], object], packed: Packed) -> object:
+    try:
+        return read(to_bytes(packed))
+    except ValueError as error:
+        raise DamagedRecord(f"a value does not parse: {error}") from error
 
 
 def same_packed(left: Packed | None, right: Packed | None) -> bool:

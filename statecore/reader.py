@@ -18,7 +18,7 @@ from statecore.moments import Point, version_of
 from statecore.packed import thaw
 from statecore.state import Root
 from statecore.stream import STALE, StreamName
-from statecore.values import Value
+from statecore.values import Value, check_key
 
 _DIFF_NEAR: Final = 256  # events; composing so many takes about a millisecond
 
@@ -96,6 +96,7 @@ class StateReader:
 
     async def value_at(self, key: str, point: Point, default: Value = None) -> Value:
         """Return a fresh value of one key at a moment, without building the whole state."""
+        check_key(key)
         if self._stream.freshness == STALE:
             await self._load()
         packed = self._engine.timeline.value_at(self._stream, key, self._version(point))

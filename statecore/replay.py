@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from statecore.codec import Record
-from statecore.recorders import LogStore, Row
+from statecore.errors import DamagedRecord
+from statecore.recorders import LogStore, Row, row_of
 from statecore.state import Root, empty, fold, forked
 from statecore.stream import Aids, Stream
 
@@ -50,19 +51,29 @@ class Replay:
     def record(self, stream: Stream, version: int) -> Record:
         """Return one record."""
         owner = stream.owner(version)
-        ((_, _, stored),) = self._log.read(owner.id, version - 1, version)
+        _, _, stored = row_of(self._log, owner.id, version)
         return owner.sealer.open(version, stored)
 
     def records(self, stream: Stream, after: int, until: int) -> Iterator[Record]:
-        """Return the records after a version and up to another, oldest first."""
+        """Return the records after a version and up to another, oldest first.
+
+        Raises:
+            DamagedRecord: one is missing.
+        """
         parent = stream.parent
         if parent is not None and after < stream.fork:
             yield from self.records(parent, after, min(until, stream.fork))
             after = stream.fork
-        if after < until:
-            opened = stream.sealer.open
-            for version, _, stored in self._log.read(stream.id, after, until):
-                yield opened(version, stored)
+        opened, expected = stream.sealer.open, after
+        for version, _, stored in self._log.read(stream.id, after, until) if after < until else ():
+            expected += 1
+            if version != expected:
+                break
+            yield opened(version, stored)
+        else:
+            expected += 1
+        if expected <= until:
+            raise DamagedRecord(f"{stream.name}: version {expected} is missing")
 
     def root_at(self, stream: Stream, version: int) -> Root:
         """Return the whole state at a version that there is."""

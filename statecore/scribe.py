@@ -61,16 +61,19 @@ class Scribe:
                 self._writer = page.writer if page.last_number < _SEQUENCES_MAX else None
                 accepted = [append for append in accepted if append.stream.id not in written]
         for stream in page.expired:
-            self.erase(stream.id)
+            self.erase(stream.id, time)
         return accepted + page.postponed
 
-    def erase(self, stream_id: bytes) -> None:
+    def erase(self, stream_id: bytes, expired_by: int | None = None) -> None:
         """Append the event that says that a stream's data keys are destroyed, and destroy them.
 
         In this order: a crash in between leaves a key too many, which the next try destroys, and
-        never a missing one without its event.
+        never a missing one without its event. Both within the turn: somebody who was faster may
+        have begun the stream anew, and that must not be destroyed with the old one.
         """
         with self._log.turn() as turn:
+            if expired_by is not None and stream_id not in self._ring.expired(expired_by):
+                return
             self._look_around(turn.freshness)
             writer = self._writer or self._new_writer(turn)
             for version, _, stored in self._log.read(stream_id, 0, EVERYTHING, 1, back=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 from statecore.blocking import BlockingManager
 from statecore.change import CLEAR, Change
@@ -14,8 +14,10 @@ from statecore.errors import InputError
 from statecore.events import Birth, Kind
 from statecore.manager import StateManager
 from statecore.stream import MAIN, StreamName
-from statecore.values import check_key
+from statecore.values import check_key, check_text
 from statecore.waiting import run
+
+_TTL_MAX: Final = timedelta(days=365_000)  # what its end is kept in has 64 bits
 
 
 class Parts(Protocol):
@@ -81,11 +83,12 @@ class StateStore:
         check_key(agent_id)
         if not agent_id:
             raise InputError("an agent needs an id")
+        if actor is not None:
+            check_text("actor", actor)
         kind = None if kind is None else _kind(kind)
         if (kind == Kind.TEMPORARY) != (ttl is not None):
             raise InputError("a temporary state, and no other, has a ttl")
-        if isinstance(ttl, int | float):
-            ttl = timedelta(seconds=ttl)
+        ttl = None if ttl is None else _time_to_live(ttl)
         engine = self._parts.runtime() if kind == Kind.RUNTIME else self._engine
         return StateManager(engine, StreamName(agent_id, MAIN), actor=actor, kind=kind, ttl=ttl)
 
@@ -180,6 +183,16 @@ class BlockingStore:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _time_to_live(ttl: timedelta | float) -> timedelta:
+    try:
+        given = ttl if isinstance(ttl, timedelta) else timedelta(seconds=ttl)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"a ttl is a number of seconds, not {ttl!r}") from error
+    if not timedelta(0) < given <= _TTL_MAX:
+        raise InputError(f"a ttl is more than nothing and at most {_TTL_MAX.days} days, not {ttl}")
+    return given
 
 
 def _kind(kind: Kind | str) -> Kind:

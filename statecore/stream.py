@@ -55,9 +55,11 @@ class Stream:
         self.expires: int | None = None  # microseconds since 1970, UTC
         self.guarded = False  # whether it must be asked before each reading
         self.weight_since_snapshot = 0
+        self.snapshot_version = 0  # of the last one we know of
         self.lock = threading.Lock()
         self.sealer: Sealer
         self._tags: dict[str, bytes] = {}
+        self._first = 0
 
     def load_keys(self, keys: Mapping[int, DataKey | None]) -> None:
         """Know the log's key and these, and no others."""
@@ -65,6 +67,8 @@ class Stream:
         for epoch in self.keys.keys() - keys.keys() - {LOG_EPOCH}:
             del self.keys[epoch]
         self._tags.clear()
+        alive = [key.since for epoch, key in self.keys.items() if key and epoch != LOG_EPOCH]
+        self._first = min(alive, default=0)
         epoch = max(self.keys)
         self.key = self.keys[epoch] if epoch != LOG_EPOCH else None
 
@@ -76,8 +80,7 @@ class Stream:
     @property
     def first_own(self) -> int:
         """The first version of its own, that no parent has."""
-        alive = [key.since for epoch, key in self.keys.items() if key and epoch != LOG_EPOCH]
-        return min(alive, default=self.root.version + 1)
+        return self._first or self.root.version + 1
 
     @property
     def nature(self) -> Birth | None:

@@ -20,7 +20,7 @@ from statecore.state import Root, empty, fold
 from statecore.stream import Aids, Stream, StreamName
 from statecore.values import pack
 
-_PAGE: Final = 2_000
+_PAGE: Final = 500  # events replayed at once; of more, the garbage collector would see too much
 _OPENINGS: Final = 64  # between looks at what all open streams weigh
 _REPLAY_WEIGHT: Final = 128  # replaying an event costs as much as loading so many more bytes
 
@@ -118,7 +118,9 @@ class Streams:
                     records.append(stream.sealer.open(version, stored))
             finally:  # what comes before a damaged record stays readable
                 self.aids.history.observe(stream, records)
-                self.advance(stream, fold(stream.root, records), records)
+                for start in range(0, len(records), WARM_DISTANCE):
+                    part = records[start : start + WARM_DISTANCE]
+                    self.advance(stream, fold(stream.root, part), part)
 
     def _knows_keys(self, stream: Stream, rows: list[Row]) -> bool:
         """Tell whether the keys of these rows are as known: none new, none destroyed since."""
@@ -144,7 +146,12 @@ class Streams:
         if origin is not None and not self._inherit(stream, origin):
             return
         kept = self.aids.snapshots.load(stream, EVERYTHING) if stream.key else None
+        if kept and kept.version > (head := self.log.version(stream.id)):
+            raise DamagedRecord(
+                f"{stream.name}: its events end at version {head}, its snapshots at {kept.version}"
+            )
         stream.weight_since_snapshot = 0
+        stream.snapshot_version = kept.version if kept else 0
         stream.root = kept if kept and kept.version >= first else self.replay.base(stream)
         stream.settle()
 

@@ -33,9 +33,10 @@ class Sweeper:
 
     def sweep(self) -> int:
         """End what has expired; return how many states that were."""
-        expired = self._ring.expired(self._clock())
+        now = self._clock()
+        expired = self._ring.expired(now)
         for stream_id in expired:
-            self._sequencer.erase(stream_id)
+            self._sequencer.erase(stream_id, now)
         return len(expired)
 
     def attend(self) -> None:

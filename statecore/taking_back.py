@@ -7,10 +7,10 @@ looked at.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Final
 
-from statecore.change import EMPTY, Change, Patch, compose
+from statecore.change import EMPTY, Change, PackedState, Patch, compose
 from statecore.codec import Record
 from statecore.codec.record import CLEARED, TAKES_BACK
 from statecore.codec.wire import read_change
@@ -50,8 +50,8 @@ class Past:
             change = change_of(self.record(version))
             keys = self._keys(change, self, version - 1)
             since = {key: op for key in keys if (op := self._since(key, version)) is not None}
-            ours = Change(since).then(_only(done, keys))
             before, base = self.values(keys, version - 1), self.values(keys, version)
+            ours = _effect(Change(since).then(_only(done, keys)), base)
             inverse = {
                 key: _inverse(operation, before.get(key), ours.operations.get(key))
                 for key, operation in _operations(change, keys)
@@ -125,12 +125,19 @@ class Past:
         return Merged(Change(needed), conflicts, tuple({str(path[0]) for path in conflicts}))
 
 
-def last_act(records: Iterable[Record], actor: str | None, *, undone: bool) -> int:
+def last_act(
+    records: Iterable[Record],
+    actor: str | None,
+    actor_of: Callable[[int], str | None],
+    *,
+    undone: bool,
+) -> int:
     """Return the last event of an actor to undo, or, where ``undone``, the last undoing; or 0.
 
     Args:
         records: those of the stream, newest first.
         actor: whose; anybody's where ``None``.
+        actor_of: tells who did an event.
         undone: look for an undoing that can be redone: none can once the actor acted anew.
     """
     dead: set[int] = set()
@@ -141,7 +148,9 @@ def last_act(records: Iterable[Record], actor: str | None, *, undone: bool) -> i
         is_undoing = kind in (EventType.UNDONE, EventType.REDONE)
         if is_undoing:
             dead.update(record.extras.get(TAKES_BACK, ()))
-        if actor is not None and record.actor != actor:
+        takes_back = record.extras.get(TAKES_BACK, ())
+        whose = actor_of(takes_back[0]) if kind == EventType.UNDONE and takes_back else record.actor
+        if actor is not None and whose != actor:
             continue
         if undone and (kind == EventType.UNDONE or not is_undoing):
             return record.version if kind == EventType.UNDONE else 0
@@ -163,6 +172,12 @@ def _inverse(operation: Operation, before: Packed | None, since: Operation | Non
         if isinstance(operation, Patch):
             return operation.invert(pack({}))
     return operation.invert(before)
+
+
+def _effect(change: Change, base: PackedState) -> Change:
+    """Return the change without what leads back to where it began."""
+    after = change.apply(base)
+    return _only(change, [key for key in change.operations if _differ(base, after, key)])
 
 
 def _only(change: Change, keys: Collection[str]) -> Change:
@@ -187,5 +202,5 @@ def _can_build(operation: Operation, value: Packed | None) -> bool:
     return True
 
 
-def _differ(before: dict[str, Packed], after: dict[str, Packed], key: str) -> bool:
+def _differ(before: PackedState, after: PackedState, key: str) -> bool:
     return not same_packed(before.get(key), after.get(key))

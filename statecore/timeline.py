@@ -18,7 +18,7 @@ from statecore.errors import DamagedRecord, Erased, VersionNotFound
 from statecore.events import Event
 from statecore.operations import Operation
 from statecore.packed import Packed
-from statecore.recorders import EVERYTHING, Row
+from statecore.recorders import EVERYTHING, Row, row_of
 from statecore.state import Root, changed_keys, values_of
 from statecore.stream import Stream
 from statecore.streams import Streams
@@ -69,8 +69,9 @@ class Timeline:
             return packed
         touched, until = self._history.last_touched(stream, key, version)
         cleared = self._last_cleared(stream, version)
-        if cleared or version > self._not_cleared.get(stream.id, 0):
-            until = version  # the next clear may come before the next touch
+        # The next clear may come before the next touch.
+        never = 0 if cleared else self._not_cleared.get(stream.id, 0)
+        until = max(version, min(until, never))
         if touched and touched >= cleared:
             packed = self._value_after(stream, key, touched, cleared)
         self._values.keep(stream.id, key, (max(touched, cleared), until), packed)
@@ -122,8 +123,12 @@ class Timeline:
         """
         if root.version < stream.first_version - 1:
             raise Erased(f"{stream.name}: version {root.version} was erased")
-        ((version, position, stored),) = self.rows(stream, root.version - 1, root.version, 1)
+        version, position, stored = self.row(stream, root.version)
         return self.open(stream, version, stored).event(*stream.name[:2], position)
+
+    def row(self, stream: Stream, version: int) -> Row:
+        """Return the row of a version that must be there."""
+        return row_of(self._streams.log, stream.owner(version).id, version)
 
     def open(self, stream: Stream, version: int, stored: bytes) -> Record:
         """Return the record of a row."""
@@ -134,7 +139,11 @@ class Timeline:
         return self._replay.record(stream, version)
 
     def records(self, stream: Stream, after: int, until: int) -> Iterator[Record]:
-        """Return the records after a version and up to another, oldest first."""
+        """Return the records after a version and up to another, oldest first.
+
+        Raises:
+            DamagedRecord: one is missing.
+        """
         return self._replay.records(stream, after, until)
 
     def change_between(self, stream: Stream, version: int, other: int) -> Change:

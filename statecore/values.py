@@ -148,6 +148,28 @@ def check_key(key: str) -> None:
         raise LimitExceeded("the key", size, KEY_BYTES_MAX, "bytes")
 
 
+def check_text(what: str, text: object) -> None:
+    """Refuse what is said beside a change, unless it is text.
+
+    Raises:
+        InputError: names what it is.
+    """
+    if type(text) is not str:
+        raise InputError(f"the {what} is text, not {type(text).__name__}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"the {what} holds a lone surrogate") from error
+
+
+def depth_of(value: Value) -> int:
+    """Return how many levels of lists and maps a value has."""
+    if type(value) not in (list, dict):
+        return 0
+    items = value.values() if type(value) is dict else value
+    return 1 + max(map(depth_of, items), default=0)
+
+
 def same(left: Value, right: Value) -> bool:
     """Tell whether two values are the same value: strict in type, sign of zero and NaN.
 

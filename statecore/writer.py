@@ -19,7 +19,7 @@ from statecore.operations import Number
 from statecore.reader import StateReader
 from statecore.state import Root, Tag, empty
 from statecore.transaction import Transaction, run_until_committed
-from statecore.values import Value, pack, unpack
+from statecore.values import Value, check_text, pack, unpack
 
 ATTEMPTS_MAX: Final = 1_000
 DEADLINE_SECONDS: Final = 30.0
@@ -169,6 +169,7 @@ class StateWriter(StateReader):
         Raises:
             TagExists: the name is another version's, and ``replace`` is false.
         """
+        check_text("name of a tag", name)
         if not name:
             raise InputError("a tag needs a name")
         version = self._version(at)

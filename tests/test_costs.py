@@ -24,13 +24,6 @@ LENGTHS = (300, 3000)
 KEYS = 50
 CHAIN_MAX = 32  # operations that build on each other, before a whole state is asked for
 
-ASKS_FOR_ALL_TIMES = pytest.mark.xfail(
-    reason="merge3 asks when each key was changed, whether or not a strategy wants to know"
-)
-KEEPS_NO_ROOTS_ON_THE_WAY = pytest.mark.xfail(
-    reason="catching up keeps one root warm a page of 2,000 events, not every few hundred"
-)
-
 
 @dataclass
 class Cost:
@@ -263,7 +256,6 @@ def test_the_first_reading_on_a_fork_opens_nothing_where_the_state_is_warm(
     assert meter.cost(in_the_past.get_state, "k1").opened == []
 
 
-@KEEPS_NO_ROOTS_ON_THE_WAY
 def test_the_first_reading_on_a_fork_replays_a_few_hundred_events_at_most(
     agent: BlockingManager, meter: Meter
 ) -> None:
@@ -282,7 +274,6 @@ def test_listing_branches_opens_an_event_each(agent: BlockingManager, meter: Met
 # Merging
 
 
-@ASKS_FOR_ALL_TIMES
 def test_a_merge_opens_what_both_sides_did_since_the_fork(
     agent: BlockingManager, meter: Meter
 ) -> None:
@@ -295,7 +286,6 @@ def test_a_merge_opens_what_both_sides_did_since_the_fork(
     assert cost.appended == 1
 
 
-@ASKS_FOR_ALL_TIMES
 def test_a_merge_with_strategies_looks_further_only_at_what_both_sides_changed(
     agent: BlockingManager, meter: Meter
 ) -> None:

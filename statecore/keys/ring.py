@@ -79,8 +79,7 @@ class KeyRing:
         settings = provider.settings()
         wrapping_key, check = _derive(provider.key(settings, create=True), log_id)
         vault = Vault(log_id, settings, check)
-        key_store.put([_wrap(wrapping_key, log_id, WrappedKey(LOG_STREAM, LOG_EPOCH, 0))])
-        key_store.start(vault)  # last: a store that says of itself what it is, is complete
+        key_store.start(vault, _wrap(wrapping_key, log_id, WrappedKey(LOG_STREAM, LOG_EPOCH, 0)))
         return cls(key_store, vault, wrapping_key)
 
     @classmethod

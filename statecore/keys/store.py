@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 import apsw
 import msgpack
 
-from statecore.database import connect, explain, require_schema
+from statecore.database import all_or_none, connect, explain, require_schema
 from statecore.errors import Damage, KeyMissing, NewerFormat
 from statecore.keys.providers import Settings
 
@@ -50,8 +50,8 @@ class KeyStore(Protocol):
     def load(self) -> Vault | None:
         """Return what the store says of itself, ``None`` while it is empty."""
 
-    def start(self, vault: Vault) -> None:
-        """Begin an empty store."""
+    def start(self, vault: Vault, log_key: WrappedKey) -> None:
+        """Begin an empty store, with the log's own key; all or none."""
 
     def put(self, keys: Iterable[WrappedKey]) -> None:
         """Keep these keys, all or none."""
@@ -85,7 +85,8 @@ class MemoryKeyStore:
     def load(self) -> Vault | None:
         return self._vault
 
-    def start(self, vault: Vault) -> None:
+    def start(self, vault: Vault, log_key: WrappedKey) -> None:
+        self.put([log_key])
         self._vault = vault
 
     def put(self, keys: Iterable[WrappedKey]) -> None:
@@ -136,6 +137,14 @@ _SELECT: Final = (
 )
 
 
+_NEW_VAULT: Final = "INSERT INTO vault VALUES (?, ?, ?, ?)"
+_NEW_KEY: Final = "INSERT INTO keys VALUES (?, ?, ?, ?, ?)"
+
+
+def _row(key: WrappedKey) -> tuple[Any, ...]:
+    return key.stream, key.epoch, key.since, key.wrapped, key.expires
+
+
 class FileKeyStore:
     """Keys in a small SQLite file of their own.
 
@@ -160,7 +169,7 @@ class FileKeyStore:
             database.execute(f"PRAGMA {pragma}")
         empty = database.execute("SELECT count(*) FROM sqlite_schema").get == 0
         if create and empty:
-            with database:
+            with all_or_none(database):
                 for statement in _SCHEMA.values():
                     database.execute(statement)
         require_schema(database, _SCHEMA, self._path)
@@ -181,13 +190,12 @@ class FileKeyStore:
             raise self._damage("does not say what it is")
         return vault
 
-    def start(self, vault: Vault) -> None:
+    def start(self, vault: Vault, log_key: WrappedKey) -> None:
         row = (FORMAT, vault.log_id, msgpack.packb(vault.settings), vault.check)
-        self._write("INSERT INTO vault VALUES (?, ?, ?, ?)", [row])
+        self._write((_NEW_VAULT, [row]), (_NEW_KEY, [_row(log_key)]))
 
     def put(self, keys: Iterable[WrappedKey]) -> None:
-        rows = [(key.stream, key.epoch, key.since, key.wrapped, key.expires) for key in keys]
-        self._write("INSERT INTO keys VALUES (?, ?, ?, ?, ?)", rows)
+        self._write((_NEW_KEY, [_row(key) for key in keys]))
 
     def get(self, stream: bytes) -> list[WrappedKey]:
         return [self._read(*row) for row in self._all(_SELECT, (stream,))]
@@ -207,7 +215,7 @@ class FileKeyStore:
         return Damage(f"the key store {self._path} {what}; restore it from its own backup")
 
     def destroy(self, stream: bytes) -> None:
-        self._write("UPDATE keys SET wrapped = NULL WHERE stream = ?", [(stream,)])
+        self._write(("UPDATE keys SET wrapped = NULL WHERE stream = ?", [(stream,)]))
 
     def expired(self, now: int) -> list[bytes]:
         sql = "SELECT DISTINCT stream FROM keys WHERE expires <= ? AND wrapped IS NOT NULL"
@@ -234,9 +242,11 @@ class FileKeyStore:
         except apsw.Error as error:
             raise explain(error, self._path) from error
 
-    def _write(self, sql: str, rows: Iterable[tuple[Any, ...]]) -> None:
+    def _write(self, *work: tuple[str, list[tuple[Any, ...]]]) -> None:
+        """Run statements, each for its rows, all or none."""
         try:
-            with self._lock, self._database:
-                self._database.executemany(sql, rows)
+            with self._lock, all_or_none(self._database):
+                for sql, rows in work:
+                    self._database.executemany(sql, rows)
         except apsw.Error as error:
             raise explain(error, self._path) from error

@@ -10,7 +10,16 @@ from eventsourcing.utils import strtobool
 
 from statecore.errors import StoreUnsupported
 from statecore.recorders.memory import MemoryLog
-from statecore.recorders.port import EVERYTHING, KeptHistory, LogRow, LogStore, Row, Turn, last_of
+from statecore.recorders.port import (
+    EVERYTHING,
+    KeptHistory,
+    LogRow,
+    LogStore,
+    Row,
+    Turn,
+    last_of,
+    row_of,
+)
 from statecore.recorders.portable import PortableLog
 
 __all__ = [
@@ -24,6 +33,7 @@ __all__ = [
     "Turn",
     "last_of",
     "open_log",
+    "row_of",
 ]
 
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, Protocol, Self, TypeAlias
 
+from statecore.errors import DamagedRecord
+
 Row: TypeAlias = tuple[int, int, bytes]
 """A stored event of one stream: version, position in the log, stored bytes."""
 
@@ -72,6 +74,18 @@ class Turn(Protocol):
 
     def __exit__(self, *exception: object) -> None:
         """End; what was not committed is not written."""
+
+
+def row_of(log: LogStore, stream: bytes, version: int) -> Row:
+    """Return the row of a version that must be there.
+
+    Raises:
+        DamagedRecord: it is not.
+    """
+    rows = log.read(stream, version - 1, version)
+    if not rows:
+        raise DamagedRecord(f"version {version} is missing")
+    return rows[0]
 
 
 class KeptHistory(Protocol):

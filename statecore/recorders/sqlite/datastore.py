@@ -50,7 +50,11 @@ def create_datastore(path: Path, new_log_id: Callable[[], bytes]) -> None:
     ticket.acquire()
     try:
         if path.exists() and path.stat().st_size > 0:
-            return
+            if not path.with_name(path.name + "-journal").exists():
+                return
+            _take_back_creation(path)
+            if path.stat().st_size > 0:
+                return
         require_safe(path)
         log_id = new_log_id()
         database = connect(path, create=True)
@@ -62,6 +66,17 @@ def create_datastore(path: Path, new_log_id: Callable[[], bytes]) -> None:
             database.close()
     finally:
         ticket.close()
+
+
+def _take_back_creation(path: Path) -> None:
+    """Have SQLite roll back the one transaction that makes a log, if it was killed within it."""
+    database = connect(path)
+    try:
+        database.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+    except apsw.Error as error:
+        raise explain(error, path) from error
+    finally:
+        database.close()
 
 
 def _lock_path(path: Path) -> Path:

@@ -6,6 +6,8 @@ from typing import Final
 
 import apsw
 
+from statecore.database import all_or_none
+
 FORMAT: Final = 1
 TOPIC: Final = "statecore"  # what our events say where an eventsourcing recorder asks for a topic
 TOPIC_ID: Final = 1
@@ -47,7 +49,7 @@ SCHEMA: Final = {
 
 def create(database: apsw.Connection, log_id: bytes) -> None:
     """Make the tables of a new log, all or none."""
-    with database:
+    with all_or_none(database):
         for statement in SCHEMA.values():
             database.execute(statement)
         database.execute("INSERT INTO log VALUES (?, ?)", (FORMAT, log_id))

@@ -17,10 +17,19 @@ import struct
 from pathlib import Path
 from typing import Final
 
-from statecore.errors import StoreReadOnly
+from statecore.database import explain_os
 
 _COUNTER: Final = struct.Struct("=Q")
 _BYTES: Final = 4096
+
+
+def _take_space(descriptor: int) -> None:
+    """Have the file's bytes on the disk: on a full one, writing to a mapped hole ends the process
+    with a bus error."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, _BYTES)
+    elif os.fstat(descriptor).st_size < _BYTES:
+        os.ftruncate(descriptor, _BYTES)
 
 
 class Ticket:
@@ -29,10 +38,9 @@ class Ticket:
     def __init__(self, path: Path) -> None:
         try:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            if os.fstat(self._descriptor).st_size < _BYTES:
-                os.ftruncate(self._descriptor, _BYTES)
+            _take_space(self._descriptor)
         except OSError as error:
-            raise StoreReadOnly(f"{path} can't be written: {error.strerror}") from error
+            raise explain_os(error, path, "written") from error
         self._map = mmap.mmap(self._descriptor, _BYTES)
 
     def acquire(self, *, wait: bool = True) -> bool:

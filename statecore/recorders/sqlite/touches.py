@@ -34,6 +34,8 @@ def add_posting(postings: Postings | None, version: int) -> Postings:
     distance = version - last
     if distance == 0:
         return postings
+    if distance < 0:
+        raise Damage(f"the key history is damaged: it knows of version {last} before it is there")
     packed = bytes((distance,)) if distance < 0x80 else msgpack.packb(distance)
     return first, version, count + 1, distances + packed
 
