@@ -22,6 +22,7 @@ from statecore.codec.wire import (
     STRIDE,
     Wire,
     read_operation,
+    rows,
     whole_value,
     write_operation,
 )
@@ -99,16 +100,16 @@ def fold(root: Root, records: Iterable[Record]) -> Root:
         if len(body) > TYPE:
             weight, tags, cells, past = _begin(record, weight, tags, cells, past)
         operations = body[0]
-        for at in range(0, len(operations), STRIDE):
-            key, code, argument = operations[at], operations[at + 1], operations[at + 3]
+        # Nearly every event has one operation: taken apart at once, not slice by slice.
+        alone = len(operations) == STRIDE
+        for key, code, _, argument in (operations,) if alone else rows(operations):
             old = cells.get(key)
             new: Any = argument if code == PUT else _apply(record, code, argument, old)
-            if old is not None:
-                weight -= len(old[1]) + len(key) + _CELL_BYTES
             if new is not None:
                 cells[key] = (version, new)
-                weight += len(new) + len(key) + _CELL_BYTES
+                weight += len(new) - len(old[1]) if old else len(new) + len(key) + _CELL_BYTES
             elif old is not None:
+                weight -= len(old[1]) + len(key) + _CELL_BYTES
                 del cells[key]
     if record is root.last:
         return root

@@ -23,6 +23,17 @@ PLAIN: Final = 1
 DICTIONARY_1: Final = 2
 
 LEVEL: Final = 5
+# With the dictionary, bodies of some hundred bytes are searched more thoroughly than at that level:
+# 4 bytes less in 130, for 5 microseconds more.
+_THOROUGH: Final = {
+    "window_log": 17,
+    "chain_log": 16,
+    "hash_log": 17,
+    "search_log": 5,
+    "min_match": 5,
+    "target_length": 16,
+    "strategy": zstandard.STRATEGY_LAZY2,
+}
 LEVEL_PATIENT: Final = 9  # for what is written rarely and by a thread of its own
 _DICTIONARY_BYTES_MAX: Final = 64 * 1024  # what is larger repeats itself enough
 # A body is a little more than what it carries; a snapshot holds many events' worth.
@@ -77,8 +88,19 @@ def dictionary() -> zstandard.ZstdCompressionDict:
     """Return the shipped dictionary. On disk: a new one gets a new method, this one stays."""
     raw = files("statecore.codec").joinpath("dictionary-1.zdict").read_bytes()
     trained = zstandard.ZstdCompressionDict(raw)
-    trained.precompute_compress(level=LEVEL)
+    trained.precompute_compress(compression_params=_parameters(DICTIONARY_1, LEVEL))
     return trained
+
+
+def _parameters(method: int, level: int) -> zstandard.ZstdCompressionParameters:
+    return zstandard.ZstdCompressionParameters.from_level(
+        level,
+        format=_FORMAT,
+        write_content_size=True,  # checked before anything is unpacked
+        write_checksum=False,  # the seal is stronger
+        write_dict_id=False,  # the method names it
+        **(_THOROUGH if method == DICTIONARY_1 else {}),
+    )
 
 
 class _Coders(threading.local):
@@ -89,15 +111,8 @@ class _Coders(threading.local):
         self.decompressors: dict[int, zstandard.ZstdDecompressor] = {}
 
     def compressor(self, method: int, level: int) -> zstandard.ZstdCompressor:
-        parameters = zstandard.ZstdCompressionParameters.from_level(
-            level,
-            format=_FORMAT,
-            write_content_size=True,  # checked before anything is unpacked
-            write_checksum=False,  # the seal is stronger
-            write_dict_id=False,  # the method names it
-        )
         made = zstandard.ZstdCompressor(
-            dict_data=_dictionary(method), compression_params=parameters
+            dict_data=_dictionary(method), compression_params=_parameters(method, level)
         )
         return self.compressors.setdefault((method, level), made)
 
