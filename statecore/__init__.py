@@ -38,7 +38,9 @@ from statecore.errors import (
     TagExists,
     TagNotFound,
     UnsupportedValue,
+    ValidationFailed,
     VersionNotFound,
+    Violation,
     WrongExpectedVersion,
     WrongKey,
 )
@@ -54,7 +56,6 @@ from statecore.register import Branch
 from statecore.rulebook import RecordedSchema, Rulebook
 from statecore.store import BlockingStore, StateStore, StoreStatistics
 from statecore.transaction import Transaction
-from statecore.validation import ValidationFailed, Violation
 from statecore.values import Unresolved, UnresolvedWarning
 
 __all__ = [

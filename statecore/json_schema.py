@@ -9,7 +9,10 @@ A schema sees a value as the JSON it comes closest to:
     UUID                            a string of the format ``uuid``
     bytes                           a string, base64 (``contentEncoding``)
 
-Formats are asserted. References lead to places in the same schema only; nothing is ever fetched.
+The formats date, date-time, email, ipv4, ipv6, regex and uuid are asserted, in every process alike.
+Patterns are read by the engine that pydantic brings (https://docs.rs/regex), which needs time
+linear in the text whatever the pattern, so none can hold up the writers; it knows no look-around
+and no back references. References lead to places in the same schema only; nothing is ever fetched.
 """
 
 from __future__ import annotations
@@ -17,10 +20,10 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, DecimalException, InvalidOperation
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
@@ -30,7 +33,9 @@ from statecore.values import Value
 Schema: TypeAlias = Mapping[str, Any]
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+FORMATS: Final = ("date", "date-time", "email", "ipv4", "ipv6", "regex", "uuid")
 _SHOWN_MAX: Final = 80
+_NAMED_MAX: Final = 400
 _DATE_TIME: Final = re.compile(
     r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII
 )
@@ -57,6 +62,7 @@ class JsonSchema:
         try:
             _require_json(schema)
             self._library.check_schema(schema)
+            _require_patterns(schema)
             self._require_local(schema)
             self._validator = self._library.validator(_with_digits(schema))
             list(self._validator.iter_errors(None))
@@ -91,19 +97,33 @@ class _Library:
         draft = jsonschema.Draft202012Validator
         formats = jsonschema.FormatChecker()
         formats.checks("date-time")(_is_date_time)
+        formats.checks("regex")(_is_pattern)
+        formats.checkers = {name: formats.checkers[name] for name in FORMATS}
         types = draft.TYPE_CHECKER.redefine("number", _is_number).redefine("integer", _is_integer)
         self._extended = jsonschema.validators.extend(
-            draft, {"multipleOf": _multiple_of}, type_checker=types, format_checker=formats
+            draft,
+            {
+                "additionalProperties": _additional_properties,
+                "multipleOf": _multiple_of,
+                "pattern": _pattern,
+                "patternProperties": _pattern_properties,
+            },
+            type_checker=types,
+            format_checker=formats,
         )
         self._formats = formats
         self._registry = referencing.Registry()
         self._resource_of = referencing.jsonschema.DRAFT202012.create_resource
-        self.check_schema = draft.check_schema
+        self._draft = draft
         self.faults = (
             jsonschema.SchemaError,
             jsonschema.exceptions.UnknownType,
             referencing.exceptions.Unresolvable,
         )
+
+    def check_schema(self, schema: Schema) -> None:
+        """Refuse what is no schema; patterns are looked at apart."""
+        self._draft.check_schema(schema, format_checker=None)
 
     def validator(self, schema: Schema) -> Any:
         """Return what holds values against a schema; its registry is empty and fetches nothing."""
@@ -161,16 +181,38 @@ def _no_json(part: object) -> None:
     raise ValueError(f"{type(part).__name__} is no JSON")
 
 
-def _references(schema: Any) -> Iterator[str]:
-    if isinstance(schema, Mapping):
-        for name, part in schema.items():
-            if name in ("$ref", "$dynamicRef") and isinstance(part, str):
-                yield part
-            else:
-                yield from _references(part)
-    elif isinstance(schema, list):
-        for part in schema:
-            yield from _references(part)
+def _require_patterns(schema: Schema) -> None:
+    """Refuse patterns that the engine does not know, or that would be given to another one."""
+    keywords: set[str] = set()
+    for part in _maps(schema):
+        keywords |= part.keys()
+        named = part.get("patternProperties")
+        patterns = [*named] if isinstance(named, Mapping) else []
+        for pattern in [*patterns, part.get("pattern")]:
+            if not _is_pattern(pattern):
+                raise ValueError(
+                    f"{pattern!r} is no pattern, or too large, or looks around or back"
+                )
+    if {"patternProperties", "unevaluatedProperties"} <= keywords:
+        raise ValueError("patternProperties and unevaluatedProperties don't go together")
+
+
+def _references(schema: Schema) -> Iterator[str]:
+    for part in _maps(schema):
+        for name in ("$ref", "$dynamicRef"):
+            if isinstance(part.get(name), str):
+                yield part[name]
+
+
+def _maps(part: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield every map in a schema, itself first."""
+    if isinstance(part, Mapping):
+        yield part
+        for inner in part.values():
+            yield from _maps(inner)
+    elif isinstance(part, list):
+        for inner in part:
+            yield from _maps(inner)
 
 
 def _is_number(_: object, instance: object) -> bool:
@@ -190,6 +232,61 @@ def _is_date_time(instance: object) -> bool:
         return bool(_DATE_TIME.fullmatch(instance) and datetime.fromisoformat(instance))
     except ValueError:
         return False
+
+
+@lru_cache(maxsize=1024)
+def _matcher(pattern: str) -> Callable[[str], bool]:
+    """Return what tells whether a pattern is found anywhere in a text."""
+    from pydantic_core import SchemaValidator, core_schema
+
+    found = core_schema.str_schema(pattern=pattern, regex_engine="rust-regex", strict=True)
+    return SchemaValidator(found).isinstance_python
+
+
+def _is_pattern(instance: object) -> bool:
+    from pydantic_core import SchemaError
+
+    if not isinstance(instance, str):
+        return True
+    try:
+        return callable(_matcher(instance))
+    except SchemaError:
+        return False
+
+
+def _pattern(validator: Any, pattern: str, instance: Any, _: Schema) -> Iterator[Exception]:
+    import jsonschema
+
+    if validator.is_type(instance, "string") and not _matcher(pattern)(instance):
+        yield jsonschema.ValidationError("")
+
+
+def _pattern_properties(
+    validator: Any, patterns: Schema, instance: Any, _: Schema
+) -> Iterator[Exception]:
+    if not validator.is_type(instance, "object"):
+        return
+    for pattern, schema in patterns.items():
+        for name in filter(_matcher(pattern), instance):
+            yield from validator.descend(instance[name], schema, path=name, schema_path=pattern)
+
+
+def _additional_properties(
+    validator: Any, allowed: Any, instance: Any, schema: Schema
+) -> Iterator[Exception]:
+    import jsonschema
+
+    if not validator.is_type(instance, "object"):
+        return
+    matchers = [_matcher(pattern) for pattern in schema.get("patternProperties", ())]
+    names = [name for name in instance if name not in schema.get("properties", ())]
+    others = [name for name in names if not any(match(name) for match in matchers)]
+    if allowed is False and others:
+        told = ", ".join(map(repr, sorted(others)))
+        yield jsonschema.ValidationError(f"may not have {told}")
+    elif allowed is not False:
+        for name in others:
+            yield from validator.descend(instance[name], allowed, path=name)
 
 
 def _multiple_of(validator: Any, step: Any, instance: Any, _: Schema) -> Iterator[Exception]:
@@ -230,11 +327,13 @@ def _told(error: Any) -> str:
     if error.validator is None:
         return "is not allowed"
     if error.validator in _NAMES_ONLY:
-        return str(error.message)
-    expected = json.dumps(error.validator_value, default=float, ensure_ascii=False)
-    if len(expected) > _SHOWN_MAX:
-        expected = f"{expected[: _SHOWN_MAX - 3]}..."
-    return f"does not fit {error.validator}: {expected}"
+        return _shortened(str(error.message), _NAMED_MAX)
+    expected = json.dumps(error.validator_value, default=float)
+    return f"does not fit {error.validator}: {_shortened(expected, _SHOWN_MAX)}"
+
+
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def _why(error: BaseException) -> str:

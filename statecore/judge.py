@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final, TypeAlias
-from weakref import WeakKeyDictionary
 
 from statecore.change import Change
 from statecore.diff import difference
+from statecore.errors import ValidationFailed, Violation
 from statecore.packed import Packed, thaw
 from statecore.references import names_in, without
 from statecore.register import REGISTER, RULES
@@ -22,7 +22,7 @@ from statecore.rulebook import Rulebook, is_of_rules
 from statecore.state import Cell, Root
 from statecore.stream import MAIN, Stream, StreamName
 from statecore.streams import Streams
-from statecore.validation import Checks, Local, Names, ValidationFailed, Violation, has_conflict
+from statecore.validation import Checks, Names, has_conflict
 from statecore.values import pack
 
 Cells: TypeAlias = Mapping[str, Cell]
@@ -30,18 +30,11 @@ RootOf: TypeAlias = Callable[[Stream], Root]
 
 _AGENTS_MAX: Final = 1024  # whose rules are kept ready
 
-_locals: Final[WeakKeyDictionary[Streams, dict[str, Local]]] = WeakKeyDictionary()
-
-
-def local_of(streams: Streams, agent_id: str) -> Local:
-    """Return what of an agent's rules only this process knows."""
-    return _locals.setdefault(streams, {}).setdefault(agent_id, Local())
-
 
 def checks_of(root: Root, streams: Streams, agent_id: str) -> Checks:
     """Return the checks of an agent, by its register's root."""
     told = {key: thaw(cell[1]) for key, cell in root.cells.items() if is_of_rules(key)}
-    return Checks(Rulebook.read(told), local_of(streams, agent_id))
+    return Checks(Rulebook.read(told), streams.local_rules_of(agent_id))
 
 
 @dataclass(slots=True)
@@ -49,7 +42,8 @@ class _Docket:
     """What is at hand of one agent."""
 
     register: Stream
-    stamp: Cell | None = None  # of the rules that the checks are of
+    stamp: Cell | None = None  # of the rules that the checks are of: itself, not one that is equal,
+    # since a version that was never committed may be another's in the end
     checks: Checks | None = None
 
 
@@ -70,7 +64,7 @@ class Judge:
             change: what is to be recorded.
             before: the state it meets.
             after: what it makes of it.
-            root_of: returns the root of a stream as it is now.
+            root_of: returns the root of a stream as it is now, empty once it has ended.
 
         Raises:
             ValidationFailed: it violates rules; says all of it.
@@ -83,7 +77,7 @@ class Judge:
         stamp = rules.cells.get(RULES)
         if stamp is None:
             return change
-        if docket.checks is None or docket.stamp != stamp:
+        if docket.checks is None or docket.stamp is not stamp:
             docket.checks = checks_of(rules, self._streams, agent_id)
             docket.stamp = stamp
         self._dockets.move_to_end(agent_id)

@@ -7,63 +7,36 @@ resolved, since what it will be is not decided.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+import json
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import cache
 from inspect import isroutine
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from statecore.conflict import find_unresolved
-from statecore.errors import InputError, Path, spell_path
+from statecore.errors import InputError, Path, Violation
 from statecore.json_schema import JsonSchema, Schema
 from statecore.packed import Packed, thaw
 from statecore.references import names_in
 from statecore.rulebook import Rulebook
-from statecore.values import Value, printable, same
+from statecore.values import Value
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
+    from pydantic.json_schema import GenerateJsonSchema
 
 Names: TypeAlias = Container[str]
 """The keys of a state."""
-
-_TOLD_MAX: Final = 10  # violations in one message; the error has them all
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """A place in a state where a rule does not hold."""
-
-    path: Path
-    message: str
-    rule: str
-
-    @property
-    def place(self) -> list[tuple[bool, str | int]]:
-        """Where it comes among others, in the order of their paths."""
-        return [(isinstance(part, int), part) for part in self.path]
-
-    def __str__(self) -> str:
-        return printable(f"{spell_path(self.path)}: {self.message} ({self.rule})")
-
-
-class ValidationFailed(InputError):
-    """What a write would make of the state violates rules. Nothing was written."""
-
-    def __init__(self, violations: Iterable[Violation]) -> None:
-        self.violations = sorted(violations, key=lambda each: each.place)
-        """All of them, in the order of their paths."""
-        told = [str(violation) for violation in self.violations[:_TOLD_MAX]]
-        more = len(self.violations) - len(told)
-        super().__init__("; ".join(told) + (f"; and {more} more" if more else ""))
 
 
 @dataclass(slots=True)
 class Local:
     """What of an agent's rules only this process knows."""
 
-    types: dict[str, tuple[Schema, TypeAdapter[Any]]] = field(default_factory=dict)
-    """Types by pattern, with the schema that was recorded of each."""
+    types: dict[tuple[str, str], TypeAdapter[Any]] = field(default_factory=dict)
+    """Types, by pattern and by what was recorded of them (``spelled``)."""
     functions: dict[tuple[str, str], Callable[[Value], object]] = field(default_factory=dict)
     """Constraints by pattern and name."""
 
@@ -82,13 +55,36 @@ def schema_of(given: object) -> tuple[Schema, TypeAdapter[Any] | None]:
         # Of a text pydantic would make a type by evaluating it, whoever it came from.
         raise InputError(f"a schema is a map or a type, not {type(given).__name__}")
     from pydantic import TypeAdapter
-    from pydantic.errors import PydanticUserError
+    from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
     try:
         adapter = TypeAdapter[Any](given)  # type: ignore[arg-type]
-        return adapter.json_schema(by_alias=False), adapter
-    except PydanticUserError as error:
+        return adapter.json_schema(by_alias=False, schema_generator=_generator()), adapter
+    except (PydanticUserError, PydanticUndefinedAnnotation) as error:
         raise InputError(f"no schema can be made of {given!r}: {error.message}") from error
+
+
+@cache
+def _generator() -> type[GenerateJsonSchema]:
+    from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+    from pydantic_core import core_schema
+
+    class Generator(GenerateJsonSchema):
+        """Makes a ``Decimal`` what it is to a schema here: a number, and no text."""
+
+        def decimal_schema(self, schema: core_schema.DecimalSchema) -> JsonSchemaValue:
+            number = core_schema.float_schema()
+            for limit in ("multiple_of", "le", "ge", "lt", "gt"):
+                if schema.get(limit) is not None:
+                    number[limit] = float(schema[limit])
+            return self.float_schema(number)
+
+    return Generator
+
+
+def spelled(schema: Schema) -> str:
+    """Return a schema as a text, the same one for the same schema."""
+    return json.dumps(schema, sort_keys=True)
 
 
 class Checks:
@@ -105,6 +101,9 @@ class Checks:
         self._schemas = {
             pattern: JsonSchema(recorded.schema) for pattern, recorded in rules.schemas.items()
         }
+        self._spelled = {
+            pattern: spelled(recorded.schema) for pattern, recorded in rules.schemas.items()
+        }
 
     def violations(self, key: str, packed: Packed) -> list[Violation]:
         """Return what is wrong with the value of a key by itself, references apart."""
@@ -112,22 +111,20 @@ class Checks:
         constraints = [pattern for pattern in self.rules.constraints if fnmatchcase(key, pattern)]
         if not (schemas or constraints) or has_conflict(packed):
             return []
-        value = thaw(packed)
         found: list[Violation] = []
         for pattern in schemas:
-            found += self._against_schema(pattern, key, value)
+            found += self._against_schema(pattern, key, packed)
         for pattern in constraints:
             found += self._against_functions(pattern, key, packed)
         return found
 
-    def _against_schema(self, pattern: str, key: str, value: Value) -> Iterator[Violation]:
-        recorded = self.rules.schemas[pattern]
-        rule = f"schema {pattern!r}, version {recorded.version}"
-        found = list(self._schemas[pattern].violations(value))
-        schema, adapter = self._local.types.get(pattern, (None, None))
-        if adapter is not None and same(dict(recorded.schema), dict(schema or {})):
+    def _against_schema(self, pattern: str, key: str, packed: Packed) -> Iterator[Violation]:
+        rule = f"schema {pattern!r}, version {self.rules.schemas[pattern].version}"
+        found = list(self._schemas[pattern].violations(thaw(packed)))
+        adapter = self._local.types.get((pattern, self._spelled[pattern]))
+        if adapter is not None:
             told = {path for path, _ in found}
-            found += [each for each in _against_type(adapter, value) if each[0] not in told]
+            found += [each for each in _against_type(adapter, packed) if each[0] not in told]
         yield from (Violation((key, *path), message, rule) for path, message in found)
 
     def _against_functions(self, pattern: str, key: str, packed: Packed) -> Iterator[Violation]:
@@ -135,12 +132,15 @@ class Checks:
             function = self._local.functions.get((pattern, name))
             if function is None:  # known to another process
                 continue
+            message = None
             try:
-                holds = function(thaw(packed)) is not False
+                if function(thaw(packed)) is False:
+                    message = "does not hold"
+            except ValueError:  # whose words may show the value
                 message = "does not hold"
-            except ValueError as error:
-                holds, message = False, str(error)
-            if not holds:
+            except Exception as error:  # what can't be told does not hold, and ends no batch
+                message = _untold(error)
+            if message is not None:
                 yield Violation((key,), message, f"constraint {name!r} of {pattern!r}")
 
     def dangling(
@@ -166,9 +166,9 @@ class Checks:
                 if not isinstance(name, str):
                     message = "is no name of a key"
                 elif not fnmatchcase(name, each.to):
-                    message = f"names {name!r}, which is no key of {each.to!r}"
+                    message = f"names what is no key of {each.to!r}"
                 elif name not in kept and name not in names(each.agent):
-                    message = f"names {name!r}, which is not there"
+                    message = "names a key that is not there"
                 else:
                     continue
                 yield Violation((key, *place), message, str(each))
@@ -179,11 +179,32 @@ def has_conflict(packed: Packed) -> bool:
     return next(find_unresolved(packed), None) is not None
 
 
-def _against_type(adapter: TypeAdapter[Any], value: Value) -> Iterator[tuple[Path, str]]:
+def _against_type(adapter: TypeAdapter[Any], packed: Packed) -> Iterator[tuple[Path, str]]:
     from pydantic import ValidationError
 
-    try:
-        adapter.validate_python(value)
+    try:  # a validator may change what it is given
+        adapter.validate_python(thaw(packed), by_alias=False, by_name=True)
     except ValidationError as error:
+        value = thaw(packed)
         for each in error.errors(include_url=False, include_context=False, include_input=False):
-            yield each["loc"], each["msg"]
+            yield _place_in(value, each["loc"]), f"does not fit its type: {each['type']}"
+    except Exception as error:
+        yield (), _untold(error)
+
+
+def _place_in(value: Value, location: Path) -> Path:
+    """Return a location without what names no place, such as the member of a union."""
+    path: list[str | int] = []
+    for part in location:
+        if isinstance(value, list) and isinstance(part, int) and 0 <= part < len(value):
+            value = value[part]
+        elif isinstance(value, dict) and part in value:
+            value = value[part]
+        else:
+            continue
+        path.append(part)
+    return tuple(path)
+
+
+def _untold(error: Exception) -> str:
+    return f"can't be told to hold: {type(error).__name__} was raised"

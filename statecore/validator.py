@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from fnmatch import fnmatchcase
+from functools import partial
+from inspect import iscoroutinefunction
 from typing import Any, Final, Unpack
 
 from statecore.appends import WriteOptions
@@ -15,10 +17,10 @@ from statecore.brancher import StateBrancher
 from statecore.change import Change
 from statecore.codec import read_time
 from statecore.diff import difference
-from statecore.errors import Conflict, InputError, Path
+from statecore.errors import Conflict, InputError, Path, Violation
 from statecore.events import Event, to_time
 from statecore.json_schema import JsonSchema
-from statecore.judge import checks_of, local_of, names_by, whole
+from statecore.judge import checks_of, names_by, whole
 from statecore.moments import Point, Position
 from statecore.operations import Operation
 from statecore.packed import same_packed, thaw
@@ -28,7 +30,7 @@ from statecore.rulebook import RecordedSchema, Rulebook, is_of_rules
 from statecore.state import Root
 from statecore.stream import StreamName
 from statecore.transaction import Transaction
-from statecore.validation import Local, Violation, has_conflict, schema_of
+from statecore.validation import Local, has_conflict, schema_of, spelled
 from statecore.values import Value, check_key, pack, same
 from statecore.writer import ATTEMPTS_MAX
 
@@ -66,7 +68,7 @@ class StateValidator(StateBrancher):
             recorded, adapter = schema_of(schema)
             JsonSchema(recorded)  # refuses what is none
             if adapter is not None:
-                self._local.types[pattern] = (recorded, adapter)
+                self._local.types[pattern, spelled(recorded)] = adapter
         return await self._set_rule(SCHEMA + pattern, {"schema": recorded}, options)
 
     async def schemas(self, at: Point | None = None) -> dict[str, RecordedSchema]:
@@ -85,11 +87,12 @@ class StateValidator(StateBrancher):
 
         Only its name is recorded, so that it shows in ``rules``; a process that was not given the
         function does not hold its writes to it. It runs while others wait to write, so it must be
-        quick, and must not touch the store.
+        quick, and must not touch the store. What it says when it refuses is not told: it might show
+        the value.
 
         Args:
             pattern: which keys.
-            function: gets a fresh value; returns ``False``, or raises ``ValueError``, to refuse it.
+            function: gets a fresh value; returns ``False``, or raises, to refuse it.
                 ``None`` takes back the one of the name, or all of the pattern.
             name: what to call it, where its own name is not it.
         """
@@ -97,6 +100,8 @@ class StateValidator(StateBrancher):
         if function is not None:
             if not given or given == "<lambda>":
                 raise InputError("a constraint needs a name")
+            if iscoroutinefunction(function):
+                raise InputError(f"the constraint {given!r} can't be a coroutine function")
             self._local.functions[pattern, given] = function
 
         def names(old: dict[str, Any] | None) -> dict[str, Any]:
@@ -130,6 +135,8 @@ class StateValidator(StateBrancher):
                 ``"clear"`` the reference in the same event, or ``"keep"`` it, leading nowhere.
                 References to other agents are kept.
         """
+        if isinstance(path, str) or not all(type(part) in (str, int) for part in path):
+            raise InputError(f"a path is a tuple of fields and places in lists, not {path!r}")
         on_delete = on_delete or ("refuse" if agent is None else "keep")
         if on_delete not in _WAYS or (agent is not None and on_delete != "keep"):
             ways = ", ".join(_WAYS) if agent is None else "keep, for another agent's keys"
@@ -253,18 +260,22 @@ class StateValidator(StateBrancher):
 
         options.setdefault("actor", self.actor)
         await self._load()  # a register lives as long as its state, which is to be known first
+        has_begun = self._ttl is None or self._stream.expires is not None
+        if not has_begun or self._stream.has_expired(self._engine.clock()):
+            raise InputError("the rules of a temporary state end with it: write to it first")
         return await self._register().atomic_transaction(work, **options)
 
     def _check(self) -> list[Violation]:
         streams, agent_id = self._engine.streams, self.agent_id
+        root_of = partial(streams.living_root, now=self._engine.clock())
         register = streams.open(StreamName(agent_id, REGISTER))
-        checks = checks_of(streams.refresh(register), streams, agent_id)
+        checks = checks_of(root_of(register), streams, agent_id)
         cells = self._root().cells
-        return whole(checks, cells, names_by(cells, streams, streams.refresh))
+        return whole(checks, cells, names_by(cells, streams, root_of))
 
     @property
     def _local(self) -> Local:
-        return local_of(self._engine.streams, self.agent_id)
+        return self._engine.streams.local_rules_of(self.agent_id)
 
     def _in_the_log(self, point: Point) -> datetime | Position | None:
         """Return a moment of this branch as one of the whole log; ``None`` before everything."""
