@@ -42,9 +42,7 @@ _DATE_TIME: Final = re.compile(
 _DIGITS: Final = Context(prec=4096, Emax=MAX_EMAX, Emin=MIN_EMIN)
 
 # What the library says of these names fields, and never shows a value.
-_NAMES_ONLY: Final = frozenset(
-    {"required", "additionalProperties", "unevaluatedProperties", "dependentRequired"}
-)
+_NAMES_ONLY: Final = frozenset({"required", "unevaluatedProperties", "dependentRequired"})
 
 
 class JsonSchema:
@@ -274,18 +272,12 @@ def _pattern_properties(
 def _additional_properties(
     validator: Any, allowed: Any, instance: Any, schema: Schema
 ) -> Iterator[Exception]:
-    import jsonschema
-
     if not validator.is_type(instance, "object"):
         return
     matchers = [_matcher(pattern) for pattern in schema.get("patternProperties", ())]
-    names = [name for name in instance if name not in schema.get("properties", ())]
-    others = [name for name in names if not any(match(name) for match in matchers)]
-    if allowed is False and others:
-        told = ", ".join(map(repr, sorted(others)))
-        yield jsonschema.ValidationError(f"may not have {told}")
-    elif allowed is not False:
-        for name in others:
+    for name in instance:
+        is_known = name in schema.get("properties", ()) or any(match(name) for match in matchers)
+        if not is_known:
             yield from validator.descend(instance[name], allowed, path=name)
 
 
@@ -339,4 +331,4 @@ def _shortened(text: str, most: int) -> str:
 def _why(error: BaseException) -> str:
     if isinstance(error, RecursionError):
         return "it refers to itself without end"
-    return str(getattr(error, "message", None) or error).splitlines()[0]
+    return _shortened(str(getattr(error, "message", None) or error).splitlines()[0], _NAMED_MAX)

@@ -196,14 +196,15 @@ def _place_in(value: Value, location: Path) -> Path:
     """Return a location without what names no place, such as the member of a union."""
     path: list[str | int] = []
     for part in location:
-        if isinstance(value, list) and isinstance(part, int) and 0 <= part < len(value):
+        is_there = part in value if isinstance(value, dict) else _is_index(value, part)
+        if is_there:
             value = value[part]
-        elif isinstance(value, dict) and part in value:
-            value = value[part]
-        else:
-            continue
-        path.append(part)
+            path.append(part)
     return tuple(path)
+
+
+def _is_index(value: Value, part: str | int) -> bool:
+    return isinstance(value, list) and isinstance(part, int) and 0 <= part < len(value)
 
 
 def _untold(error: Exception) -> str:
