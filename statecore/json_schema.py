@@ -272,12 +272,16 @@ def _pattern_properties(
 def _additional_properties(
     validator: Any, allowed: Any, instance: Any, schema: Schema
 ) -> Iterator[Exception]:
+    import jsonschema
+
     if not validator.is_type(instance, "object"):
         return
     matchers = [_matcher(pattern) for pattern in schema.get("patternProperties", ())]
     for name in instance:
         is_known = name in schema.get("properties", ()) or any(match(name) for match in matchers)
-        if not is_known:
+        if not is_known and allowed is False:  # of which the library would tell no path
+            yield jsonschema.ValidationError("", validator=None, path=(name,))
+        elif not is_known:
             yield from validator.descend(instance[name], allowed, path=name)
 
 
