@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -13,10 +11,8 @@ import pytest
 from annotated_types import Gt
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-import statecore
-from statecore import BlockingManager, BlockingStore, InputError, ValidationFailed
+from statecore import BlockingManager, InputError, ValidationFailed
 from statecore.json_schema import JsonSchema
-from tests.conftest import Clock, opening
 
 SECRET = "swordfish"
 USER = {
@@ -349,67 +345,3 @@ def test_a_function_has_a_name_and_answers_at_once(
 ) -> None:
     with pytest.raises(InputError, match=why):
         agent.constrain("n", function)
-
-
-# What may hold rules
-
-
-def test_a_shared_state_says_who_set_its_rules(store: BlockingStore) -> None:
-    board = store.manager("board", kind="shared", actor="ada")
-    board.set_schema("n", {"type": "integer"})
-
-    assert refused(store.manager("board", kind="shared", actor="bob").set_state, "n", SECRET)
-    assert board.set_state("n", 1) == 1
-
-
-def test_the_rules_of_a_runtime_state_stay_in_memory(store: BlockingStore) -> None:
-    draft = store.manager("draft", kind="runtime")
-    draft.set_schema("n", {"type": "integer"})
-    assert refused(draft.set_state, "n", SECRET) == [("n",)]
-    draft.set_state("n", 1)
-
-    durable = store.persist(draft)
-    assert durable.schemas() == {}
-    durable.set_schema("n", {"type": "string"})
-    assert refused(store.persist, draft) == [("n",)]
-
-
-def test_the_rules_of_a_temporary_state_end_with_it(
-    backend: str, tmp_path: Path, clock: Clock
-) -> None:
-    with opening(backend, tmp_path, clock=clock) as store:
-        guest = store.manager("guest", kind="temporary", ttl=10)
-        with pytest.raises(InputError, match="write to it first"):
-            guest.set_schema("n", {"type": "integer"})
-        guest.set_state("n", 1)
-        guest.set_schema("n", {"type": "integer"})
-        assert refused(guest.set_state, "n", SECRET) == [("n",)]
-
-        clock.tick(11)
-        with pytest.raises(InputError, match="write to it first"):
-            guest.set_schema("n", {"type": "string"})
-        guest.set_state("n", "begun anew")
-
-        assert guest.check() == []
-        assert guest.get_state("n") == "begun anew"
-
-
-def test_both_faces_keep_the_same_rules() -> None:
-    async def story() -> list[Any]:
-        async with statecore.open("memory:") as store:
-            agent = store.manager("a")
-            await agent.set_schema("n", {"type": "integer"})
-            await agent.constrain("n", even)
-            await agent.set_reference("owner", (), "user/*")
-            with pytest.raises(ValidationFailed) as caught:
-                await agent.apply(statecore.EMPTY.put("n", 1.5).put("owner", SECRET))
-            await agent.set_state("n", 2)
-            migrated = await agent.migrate("n", lambda n: n + 2)
-            return [
-                [each.path for each in caught.value.violations],
-                await agent.check(),
-                (await agent.rules()).version,
-                migrated,
-            ]
-
-    assert asyncio.run(story()) == [[("n",), ("n",), ("owner",)], [], 3, 0]
