@@ -249,7 +249,7 @@ class StateValidator(StateBrancher):
             old = tx.get(key)
             new = entry(old) if callable(entry) else entry
             version = int(tx.get(RULES, 0))
-            if old is None and not any(new.values()):
+            if old is None and all(value in (None, []) for value in new.values()):
                 return version  # there was nothing to take back
             if old is not None and same({**new, "version": old["version"]}, old):
                 return int(old["version"])

@@ -185,6 +185,9 @@ def test_setting_what_is_set_records_nothing_and_none_takes_it_back(agent: Block
     assert agent.schemas()["n"].version == 2
     assert agent.set_schema("n", None) == 3
     assert agent.set_schema("never", None) == 3
+    assert agent.set_schema("any", {}) == 4
+    assert agent.schemas()["any"].schema == {}
+    assert agent.set_schema("any", None) == 5
 
     assert agent.schemas() == {}
     agent.set_state("n", "anything")
