@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final, Generic, Self, TypeVar, Unpack
 
+from statecore.agent_state import AgentState
 from statecore.appends import Source, WriteOptions
 from statecore.bisection import Bisection, Look, bisect
 from statecore.change import Change, as_change
 from statecore.cursor import Cursor
 from statecore.diff import diff
+from statecore.engine import Engine
 from statecore.errors import BranchExists, InputError, OperationMismatch, Path
 from statecore.events import Event, EventType
 from statecore.merger import StateMerger
@@ -18,10 +20,9 @@ from statecore.moments import Point
 from statecore.packed import Packed, thaw
 from statecore.paths import brought_in, find_text, same_at
 from statecore.register import branch_key, entry, is_open
-from statecore.state import values_of
-from statecore.stream import KeyHistory, Stream, StreamName
+from statecore.state import Root, values_of
+from statecore.stream import Stream, StreamName
 from statecore.taking_back import change_of
-from statecore.timeline import Timeline
 from statecore.values import Value
 
 _NEARBY: Final = 4096  # versions: a key that is touched often is touched within so many
@@ -88,7 +89,7 @@ class StateInquirer(StateMerger):
             InputError: good is not good, bad is not bad, or good is not before bad.
         """
         await self._load()
-        states = _States(self._engine.timeline, self._engine.streams.aids.history, self._stream)
+        states = _States(self._engine, self._stream, self._state)
         versions = self._version(good), self._version(bad)
         return await self._engine.waiter.away(bisect, states, *versions, predicate, dict(steps))
 
@@ -193,17 +194,18 @@ class StateInquirer(StateMerger):
 class _States:
     """The states of a stream, as a bisection asks for them."""
 
-    def __init__(self, timeline: Timeline, history: KeyHistory, stream: Stream) -> None:
-        self._timeline = timeline
-        self._history = history
+    def __init__(self, engine: Engine, stream: Stream, state: Callable[[Root], AgentState]) -> None:
+        self._timeline = engine.timeline
+        self._history = engine.streams.aids.history
         self._stream = stream
+        self._state = state
 
     def value_at(self, key: str, version: int) -> tuple[bool, Value]:
         packed = self._timeline.value_at(self._stream, key, version)
         return packed is not None, None if packed is None else thaw(packed)
 
-    def keys_at(self, version: int) -> list[str]:
-        return sorted(self._timeline.root_at(self._stream, version).cells)
+    def state_at(self, version: int) -> AgentState:
+        return self._state(self._timeline.root_at(self._stream, version))
 
     def unchanged(self, keys: set[str] | None, version: int) -> tuple[int, int]:
         if keys is None:
