@@ -95,6 +95,37 @@ def test_which_rules_held_when(agent: BlockingManager) -> None:
     assert agent.rules().references[0].version == 4
 
 
+def test_a_branch_knows_which_rules_held_at_its_versions_and_migrates_by_itself(
+    agent: BlockingManager,
+) -> None:
+    agent.set_state("n", "1")
+    early = agent.branch("early", at=1)
+    early.set_state("m", "2")
+    agent.set_schema("?", {"type": "integer"})
+    early.set_state("k", 3)
+    agent.set_state("k", 3)
+
+    assert [early.rules(at).version for at in (0, 1, 2, 3)] == [0, 0, 0, 1]
+    assert early.migrate("?", int) == 2
+    assert early.at().data == {"k": 3, "m": 2, "n": 1}
+    assert [each.path for each in agent.check()] == [("n",)]
+    assert agent.migrate("?", int) == 1
+
+
+def test_a_rebase_that_would_violate_rules_leaves_the_branch_as_it_was(
+    agent: BlockingManager,
+) -> None:
+    agent.set_state("n", 1)
+    idea = agent.branch("idea")
+    idea.set_state("m", 1)
+    idea.set_state("n", "text")
+    agent.set_schema("n", {"type": "integer"})
+    agent.set_state("m", 2)
+
+    assert refused(idea.rebase) == [("n",)]
+    assert agent.branch("idea").at().data == {"m": 1, "n": "text"}
+
+
 def test_values_that_are_there_already_stay_and_are_found(agent: BlockingManager) -> None:
     agent.apply(EMPTY.put("n", "x").put("doc", "gone").put("m", 3))
     agent.set_schema("n", {"type": "integer"})
