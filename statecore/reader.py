@@ -77,7 +77,7 @@ class StateReader:
         if cell is None:
             return default
         value = thaw(cell[1])
-        return value if into is None else into.model_validate(value)
+        return value if into is None else into.model_validate(value, by_alias=False, by_name=True)
 
     async def at(self, point: Point | None = None) -> AgentState:
         """Return the whole state at a moment: a version, a time, a tag, a position; or now.
