@@ -83,10 +83,14 @@ class BlockingManager:
     at = _blocking(StateManager.at)
     value_at = _blocking(StateManager.value_at)
     version = _blocking(StateManager.version)
+    states = _blocking(StateManager.states)
+    start = _blocking(StateManager.start)
+    find_event = _blocking(StateManager.find_event)
     diff = _blocking(StateManager.diff)
     history: Callable[..., StateHistory] = _plain(StateManager.history)
     tags = _blocking(StateManager.tags)
 
+    to_change = _blocking(StateManager.to_change)
     apply = _blocking(StateManager.apply)
     set_state = _blocking(StateManager.set_state)
     delete_state = _blocking(StateManager.delete_state)
@@ -101,6 +105,8 @@ class BlockingManager:
     untag = _blocking(StateManager.untag)
 
     branches = _blocking(StateManager.branches)
+    branch_names = _blocking(StateManager.branch_names)
+    branches_ever = _blocking(StateManager.branches_ever)
     delete_branch = _blocking(StateManager.delete_branch)
     set_strategy = _blocking(StateManager.set_strategy)
     strategies = _blocking(StateManager.strategies)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 from langgraph.checkpoint.base import WRITES_IDX_MAP, PendingWrite, writes_sort_key
 
 from statecore.agent_state import AgentState
-from statecore.integrations.langgraph.layout import Envelope, late_key, tight, writes_key
+from statecore.integrations.langgraph.layout import late_key, tight, writes_key
 from statecore.integrations.langgraph.objects import Objects
 from statecore.packed import thaw
 from statecore.values import Value
@@ -53,36 +53,23 @@ def joined(before: Mapping[Place, Write], more: Mapping[Place, Write], *, replac
     return {**before, **more} if replace else {**more, **before}
 
 
-def as_value(writes: Mapping[Place, Write], *, before: bool) -> Value:
-    """Return what tasks wrote as a value.
-
-    Args:
-        writes: what they wrote.
-        before: whether since the parent of the checkpoint it stands by, or since that itself.
-    """
+def as_value(checkpoint_id: str, writes: Mapping[Place, Write]) -> Value:
+    """Return what tasks wrote since a checkpoint as a value."""
     tasks: dict[str, Any] = {}
     for (task_id, at), (path, channel, value) in writes.items():
         task = tasks.setdefault(task_id, [tight(task_id), path, []])
         task[2].append([at, channel, value])
-    return [before, *tasks.values()]
+    return [tight(checkpoint_id), *tasks.values()]
 
 
-def kept(state: AgentState, namespace: str, checkpoint_id: str) -> Writes:
-    """Return what tasks wrote since a checkpoint that stands by it, or by its child."""
-    packed, envelope = state.packed(writes_key(namespace)), Envelope.of(state, namespace)
-    if packed is None or envelope is None:
+def kept(state: AgentState, key: str, checkpoint_id: str) -> Writes:
+    """Return what tasks wrote since a checkpoint, if that stands under a key."""
+    packed = state.packed(key)
+    if packed is None:
         return {}
     value: Any = thaw(packed)
-    before, *tasks = value
-    of = envelope.parent if before else envelope.id
-    return _read(tasks) if of == checkpoint_id else {}
-
-
-def late(state: AgentState, namespace: str, checkpoint_id: str) -> Writes:
-    """Return what tasks wrote since a checkpoint when others had come after it."""
-    packed = state.packed(late_key(namespace, checkpoint_id))
-    value: Any = [] if packed is None else thaw(packed)
-    return _read(value[1:])
+    of, *tasks = value
+    return _read(tasks) if str(of) == checkpoint_id else {}
 
 
 def _read(tasks: list[Any]) -> Writes:
@@ -105,9 +92,9 @@ def pending(
         head: the head of the thread, where late ones stand.
         held: those not recorded yet.
     """
-    found = kept(last, namespace, checkpoint_id)
-    found = joined(found, late(head, namespace, checkpoint_id), replace=True)
-    return joined(found, held, replace=True)
+    found = kept(last, writes_key(namespace), checkpoint_id)
+    late = kept(head, late_key(namespace, checkpoint_id), checkpoint_id)
+    return joined(joined(found, late, replace=True), held, replace=True)
 
 
 def in_order(writes: Mapping[Place, Write], objects: Objects) -> list[PendingWrite]:

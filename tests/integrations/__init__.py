@@ -1,0 +1,1 @@
+"""What stands behind the frameworks, tested where they are installed."""
