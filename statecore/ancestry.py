@@ -14,13 +14,12 @@ from typing import NamedTuple
 from statecore.change import Change, PackedState, compose
 from statecore.codec.record import CLEARED, PAST
 from statecore.codec.wire import read_change
-from statecore.conflict import is_unresolved
 from statecore.diff import diff
 from statecore.errors import OperationMismatch
 from statecore.events import Moment, Past, join, meet
 from statecore.merging import merge3
 from statecore.operations import Add, Operation
-from statecore.packed import Packed, same_packed, thaw
+from statecore.packed import Packed, lay_open, same_packed
 from statecore.state import Root, values_of
 from statecore.stream import Stream, StreamName
 from statecore.streams import Streams
@@ -155,9 +154,7 @@ class Ancestry:
 
 
 def _is_number(packed: Packed | None) -> bool:
-    if packed is None or is_unresolved(packed):
-        return False
-    return type(thaw(packed)) in (int, Decimal)
+    return packed is not None and type(lay_open(packed)) in (int, Decimal)
 
 
 def _since(fork: Fork, state: PackedState) -> Change:
