@@ -263,6 +263,30 @@ def test_additions_are_counted_once_through_any_criss_cross(forked: Any) -> None
     assert main.get_state("n") == idea.get_state("n") == 10 + 1 + 2 + 4 + 8
 
 
+def test_additions_are_counted_once_where_three_states_are_in_common(
+    agent: BlockingManager,
+) -> None:
+    one = agent.branch("one")
+    one.add("n", 1)
+    two = one.branch("two")
+    two.add("n", 2)
+    three = two.branch("three")
+    three.add("n", 4)
+
+    amount = 4
+    for left, right in ((one, agent), (one, three), (agent, two), (two, three)):
+        amount *= 2
+        left.add("n", amount)
+        amount *= 2
+        right.add("n", amount)
+        before = left.version()
+        result = left.merge(right)
+        right.merge(left, before)
+
+    assert len(result.bases) == 3
+    assert two.get_state("n") == three.get_state("n") == 2 * amount - 1
+
+
 def test_what_both_changed_is_kept_as_a_conflict(forked: Any) -> None:
     main, idea = forked
     main.set_state("goal", "sail")
