@@ -13,6 +13,7 @@ from statecore.engine import Engine
 from statecore.errors import InputError
 from statecore.events import Birth, Kind
 from statecore.manager import StateManager
+from statecore.register import REGISTER
 from statecore.stream import MAIN, StreamName
 from statecore.values import check_key, check_text
 from statecore.waiting import run
@@ -95,11 +96,17 @@ class StateStore:
     async def agents(self) -> list[Birth]:
         """Return what is known of each agent's state: whose and which kind; oldest first.
 
-        Runtime states and erased ones are not among them; ``StateManager.branches`` tells of forks.
+        Of its main branch, or of the first other one where nothing was written to that. Runtime
+        states and erased ones are not among them; ``StateManager.branches`` tells of forks.
         """
-        return await self._engine.waiter.away(
-            lambda: [birth for birth in self._parts.births() if birth.branch == MAIN]
-        )
+        return await self._engine.waiter.away(self._agents)
+
+    def _agents(self) -> list[Birth]:
+        found: dict[str, Birth] = {}
+        for birth in self._parts.births():
+            if birth.branch == MAIN or (birth.branch != REGISTER and birth.agent_id not in found):
+                found[birth.agent_id] = birth
+        return list(found.values())
 
     async def persist(self, manager: StateManager) -> StateManager:
         """Keep a runtime state: write it whole, as one event, to the durable state of its agent.

@@ -158,6 +158,23 @@ def test_branches_are_no_agents_of_their_own(store: BlockingStore) -> None:
     assert [birth.agent_id for birth in store.agents()] == ["a"]
 
 
+def test_an_agent_that_only_ever_wrote_to_a_branch_is_an_agent(store: BlockingStore) -> None:
+    store.manager("only planned").branch("idea").set_state("k", 1)
+    store.manager("plain").set_state("k", 1)
+    store.manager("ruled").set_strategy("*", "max")
+
+    assert [(birth.agent_id, birth.branch) for birth in store.agents()] == [
+        ("only planned", "idea"),
+        ("plain", "main"),
+    ]
+
+    store.manager("only planned").set_state("k", 1)
+    assert [(birth.agent_id, birth.branch) for birth in store.agents()] == [
+        ("only planned", "main"),
+        ("plain", "main"),
+    ]
+
+
 def test_branches_last(path: Path) -> None:
     with statecore.open(path, key=KEY) as store:
         agent = store.manager("a")
