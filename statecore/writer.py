@@ -197,9 +197,12 @@ class StateWriter(StateReader):
             self._stream, self._birth, change, options, actor=self.actor, reads=reads, tag=tag
         )
         append.source = source
-        if self._kind is not None or self._stream.is_shared:
-            self._stream.require_kind(self._kind, append.actor)
+        self._require_kind(append.actor)
         return self._engine.waiter.write(append, self._engine.write_seconds)
+
+    def _require_kind(self, actor: str | None) -> None:
+        if self._kind is not None or self._stream.is_shared:
+            self._stream.require_kind(self._kind, actor)
 
     def _root_to_change(self) -> Root:
         """Return the current root; an ended state is changed as an empty one."""

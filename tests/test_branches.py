@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from statecore import (
     EventType,
     InputError,
     MergeConflict,
+    MissingActor,
     Moment,
     UnresolvedWarning,
 )
@@ -138,6 +140,43 @@ def test_branches_are_listed_described_and_deleted(forked: Any) -> None:
     assert again.version() == 3
     again.set_state("new", True)
     assert main.branches()[1].generation == 1
+
+
+def test_a_branch_can_be_described_anew(forked: Any) -> None:
+    main, _ = forked
+    main.branch("try", description="cheap", actor="ann")
+    (before,) = [known for known in main.branches() if known.name == "try"]
+
+    main.describe_branch("try", "on foot", actor="bob")
+
+    (after,) = [known for known in main.branches() if known.name == "try"]
+    assert after == replace(before, description="on foot")
+    assert after.actor == "ann"
+    main.delete_branch("try")
+    with pytest.raises(BranchNotFound):
+        main.describe_branch("try", "gone")
+    main.branch("try", actor="bob")
+    (again,) = [known for known in main.branches() if known.name == "try"]
+    assert (again.actor, again.generation, again.description) == ("bob", 1, None)
+
+
+def test_a_branch_of_a_shared_state_is_made_by_somebody(store: BlockingStore) -> None:
+    store.manager("board", actor="ann", kind="shared").set_state("k", 1)
+    nobody = store.manager("board")
+
+    for act in (
+        lambda: nobody.branch("idea"),
+        lambda: nobody.set_strategy("*", "max"),
+        lambda: store.manager("new", kind="shared").branch("idea"),
+    ):
+        with pytest.raises(MissingActor):
+            act()
+
+    assert nobody.branches() == []
+    nobody.branch("idea", actor="bob")
+    assert nobody.branch("idea").branch_name == "idea", "to ask for it is not to write"
+    with pytest.raises(MissingActor):
+        nobody.delete_branch("idea")
 
 
 def test_a_deleted_branch_of_the_same_name_is_another(forked: Any) -> None:
