@@ -157,7 +157,7 @@ class Commit(NamedTuple):
     seen: frozenset[int]
 
 
-PROGRAMS = int(os.environ.get("STATECORE_PROGRAMS", "40"))
+PROGRAMS = int(os.environ.get("STATECORE_PROGRAMS", "30"))
 KEYS = st.sampled_from(["", "a", "b", "a/b"])
 CELLS = (
     st.none()
