@@ -167,7 +167,7 @@ def check_terms(
     if not all(isinstance(step, str) for step in path):
         return  # a conflict that was moved with the list it is in
     sides = [at_path(version.state, path) for version in (ours, theirs, base)]
-    if alike(sides[0], sides[1]):
+    if type(sides[0]) is Unresolved and alike(sides[0], sides[1]):
         sides = [sides[0]]
     total: Counter[bytes | None] = Counter()
     for side, sign in zip(sides, (1, 1, -1), strict=False):

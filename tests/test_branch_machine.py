@@ -95,6 +95,14 @@ class InMemory(BranchMachine):
             self.build(name, self.on(name).patch, "b", {key: value})
         self.bring(target, source, self.model.head(source), way)
 
+    @rule(which=WHICH, further=FURTHER, key=KEYS, items=st.lists(VALUES, max_size=2))
+    def append_alike(self, which: int, further: int, key: str, items: list[Any]) -> None:
+        """What both appended may be one thing or two, equal or not."""
+        target, source = self.pair(which, further)
+        self.build(target, self.on(target).extend, key, items)
+        self.build(source, self.on(source).extend, key, items)
+        self.bring(target, source, self.model.head(source))
+
     @rule(which=WHICH, further=FURTHER)
     def merge_both_ways(self, which: int, further: int) -> None:
         """A merge back after a merge is a fast-forward: both are then the same."""
