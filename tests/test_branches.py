@@ -251,6 +251,18 @@ def test_a_branch_of_a_temporary_state_ends_with_it(path: Path, clock: Clock) ->
                 branch.at(1)
 
 
+def test_a_branch_of_a_temporary_state_not_yet_written_ends_too(path: Path, clock: Clock) -> None:
+    with statecore.open(path, key=KEY, clock=clock) as store:
+        branch = store.manager("agent", kind="temporary", ttl=60).branch("idea")
+        branch.set_state("k", 1)
+        clock.tick(61)
+
+        with pytest.raises(Erased):
+            branch.get_state("k")
+        store.clean_up()
+        assert store.agents() == []
+
+
 # Merging
 
 
