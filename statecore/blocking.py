@@ -113,6 +113,14 @@ class BlockingManager:
     conflicts = _blocking(StateManager.conflicts)
     resolve = _blocking(StateManager.resolve)
 
+    set_schema = _blocking(StateManager.set_schema)
+    schemas = _blocking(StateManager.schemas)
+    constrain = _blocking(StateManager.constrain)
+    set_reference = _blocking(StateManager.set_reference)
+    rules = _blocking(StateManager.rules)
+    check = _blocking(StateManager.check)
+    migrate = _blocking(StateManager.migrate)
+
     blame = _blocking(StateManager.blame)
     bisect = _blocking(StateManager.bisect)
     cursor = _blocking(StateManager.cursor)

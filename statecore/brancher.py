@@ -25,9 +25,18 @@ from statecore.register import (
     fork_of,
     is_open,
 )
+from statecore.state import Root
 from statecore.stream import MAIN, StreamName
 from statecore.values import Value
 from statecore.writer import StateWriter
+
+
+class _Register(StateWriter):
+    """An agent's register. One that was erased with its state begins anew, as empty."""
+
+    def _root(self) -> Root:
+        root = self._engine.streams.refresh(self._stream)
+        return root if self._stream.is_erased else super()._root()
 
 
 class StateBrancher(StateWriter):
@@ -82,6 +91,11 @@ class StateBrancher(StateWriter):
             raise BranchExists(f"{self.agent_id} has a branch {name!r} that began at {fork}")
         return self._on(StreamName(self.agent_id, name, known["generation"]), fork)
 
+    async def branch_names(self) -> list[str]:
+        """Return the names of the agent's branches beside ``"main"``, in order."""
+        found = await self._register().at()
+        return [name for name in branch_names(list(found)) if is_open(found[branch_key(name)])]
+
     async def branches(self) -> list[Branch]:
         """Return the agent's branches beside ``"main"``, by name."""
         register = self._register()
@@ -109,6 +123,17 @@ class StateBrancher(StateWriter):
             BranchNotFound: there is none.
         """
         await self._amend(name, {"description": description}, options)
+
+    async def branches_ever(self) -> list[StreamName]:
+        """Return the stream of each branch there ever was, the register's and ``"main"`` last."""
+        register = self._register()
+        found: list[StreamName] = []
+        if await register.version():
+            known = await register.at()
+            for name in branch_names(list(known)):
+                last = known[branch_key(name)]["generation"]
+                found += (StreamName(self.agent_id, name, at) for at in range(last + 1))
+        return [*found, StreamName(self.agent_id, REGISTER), StreamName(self.agent_id)]
 
     async def delete_branch(self, name: str, **options: Unpack[WriteOptions]) -> None:
         """Give up a branch; its events stay in the log, and its name is free again.
@@ -158,13 +183,13 @@ class StateBrancher(StateWriter):
         kept: dict[str, str] = await self._register().get_state(STRATEGIES, {})
         return dict(sorted(kept.items(), key=lambda item: (-len(item[0]), item[0])))
 
-    def _register(self) -> StateWriter:
+    def _register(self) -> _Register:
         kind, ttl = self.kind, self._ttl
         expires = self._stream.expires
         if expires is not None:
             ttl = timedelta(microseconds=expires - self._engine.clock())
         kind = kind if ttl is not None else None
-        return StateWriter(
+        return _Register(
             self._engine, StreamName(self.agent_id, REGISTER), actor=self.actor, kind=kind, ttl=ttl
         )
 

@@ -9,7 +9,6 @@ from typing import Any, Final, Self, Unpack
 
 from statecore.ancestry import Ancestry, moment_of, past_of
 from statecore.appends import Source, WriteOptions
-from statecore.brancher import StateBrancher
 from statecore.change import Change
 from statecore.errors import Conflict, InputError, Path
 from statecore.events import EventType
@@ -31,13 +30,14 @@ from statecore.register import RESOLUTION, branch_key
 from statecore.state import Root
 from statecore.stream import MAIN, StreamName
 from statecore.taking_back import Past, last_act
+from statecore.validator import StateValidator
 from statecore.values import Unresolved, Value, pack
 from statecore.writer import ATTEMPTS_MAX
 
 _NO_STRATEGIES: Final[Strategies] = {}
 
 
-class StateMerger(StateBrancher):
+class StateMerger(StateValidator):
     """The part of ``StateManager`` that merges and takes back."""
 
     # Merging

@@ -17,7 +17,7 @@ from statecore.events import Birth, Kind, Moment
 from statecore.moments import Point
 from statecore.operations import Number
 from statecore.reader import StateReader
-from statecore.state import Root, Tag, empty
+from statecore.state import Root, Tag
 from statecore.transaction import Transaction, run_until_committed
 from statecore.values import Value, check_text, pack, unpack
 
@@ -103,6 +103,11 @@ class StateWriter(StateReader):
             return await self._write(change, options, reads)
 
         return Transaction(begin, commit)
+
+    async def to_change(self) -> AgentState:
+        """Return the state that the next write meets: as it is now, empty where it has ended."""
+        await self._load()
+        return self._state(self._root_to_change())
 
     async def atomic_update(
         self,
@@ -206,10 +211,7 @@ class StateWriter(StateReader):
 
     def _root_to_change(self) -> Root:
         """Return the current root; an ended state is changed as an empty one."""
-        root = self._engine.streams.refresh(self._stream)
-        if self._stream.guarded and self._stream.has_expired(self._engine.clock()):
-            return empty(root.version)
-        return root
+        return self._engine.streams.living_root(self._stream, self._engine.clock())
 
     def _birth(self) -> Birth:
         """Return what the first event would say, should this become it."""

@@ -28,11 +28,12 @@ from statecore.codec.compression import (
 )
 from statecore.codec.numbers import read_number, write_number
 from statecore.codec.record import make_body, unpack_body, upcast
-from statecore.codec.wire import read_change, write_operations
+from statecore.codec.wire import apply, read_change, rows, write_operations
 from statecore.errors import DamagedRecord, Erased, NewerFormat
 from statecore.events import EventType, event_id, is_own_id
 from statecore.keys import DataKey, KeyRing, MemoryKeyStore
 from statecore.keys.providers import GivenKey
+from statecore.packed import same_packed, thaw
 from tests.conftest import KEY
 from tests.strategies import STATES, changes
 from tests.vectors.make import tell
@@ -90,6 +91,16 @@ def test_changes_come_back_from_the_wire(data: st.DataObject) -> None:
 
     assert back == change
     assert back.apply(pack_state(state)) is not None
+
+
+@given(st.data())
+def test_replay_does_operations_as_they_are_recorded(data: st.DataObject) -> None:
+    state = pack_state(data.draw(STATES))
+    change = data.draw(changes({key: thaw(packed) for key, packed in state.items()}))
+    for key, code, _, argument in rows(write_operations(change)):
+        old = None if change.cleared else state.get(key)
+
+        assert same_packed(apply(code, argument, old), change.operations[key].apply(old))
 
 
 @given(st.binary(max_size=300) | st.text(max_size=300).map(str.encode), st.booleans())
