@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from functools import update_wrapper
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from statecore.change import Change
 from statecore.errors import Path
 from statecore.events import Event, Kind
 from statecore.history import StateHistory
@@ -107,6 +108,7 @@ class BlockingManager:
     branches = _blocking(StateManager.branches)
     branch_names = _blocking(StateManager.branch_names)
     branches_ever = _blocking(StateManager.branches_ever)
+    describe_branch = _blocking(StateManager.describe_branch)
     delete_branch = _blocking(StateManager.delete_branch)
     set_strategy = _blocking(StateManager.set_strategy)
     strategies = _blocking(StateManager.strategies)
@@ -158,6 +160,10 @@ class BlockingManager:
     ) -> MergeResult:
         """Bring in what another branch did; see ``StateManager.merge``."""
         return run(self.manager.merge(_manager(source), at, **options))
+
+    def diff_from(self, source: BlockingManager | str, at: Point | None = None) -> Change:
+        """Return what leads from another branch to this one; see ``StateManager.diff_from``."""
+        return run(self.manager.diff_from(_manager(source), at))
 
     def cherry_pick(
         self, source: BlockingManager | str, *versions: int, **options: Any
