@@ -1,0 +1,1 @@
+"""The integrations, each tested where its framework is installed."""
