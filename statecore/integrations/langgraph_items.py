@@ -1,22 +1,19 @@
 """Items of a LangGraph store, as they lie in a state, and the questions one asks of them.
 
-Pure. An item is one key of the state: the JSON list of its namespace's labels and its own key,
-``["users","123","prefs"]``, which is unambiguous whatever they hold, and begins as the namespaces
-it lies in do. Its value is a map: the item's own value, when it was made and last put, and where
-they apply the time it lives and its vectors.
+Pure. An item is one key of the state (``langgraph_keys``). What lies there is a map: the item's own
+value, when it was made and last put, and where they apply the time it lives and its vectors. So
+whatever happens to an item at once, it is never half of one put and half of another.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import ge, gt, le, lt
 from typing import Any, Final, TypeAlias, TypeVar
 
 from langgraph.store.base import (
     GetOp,
-    InvalidNamespaceError,
     Item,
     ListNamespacesOp,
     MatchCondition,
@@ -27,7 +24,14 @@ from langgraph.store.base import (
 
 from statecore.errors import InputError, UnsupportedValue
 from statecore.events import to_time
-from statecore.integrations.langgraph_vectors import Place, best_scores
+from statecore.integrations.langgraph_keys import (
+    Place,
+    by_namespace,
+    key_of,
+    keys_below,
+    place_of,
+)
+from statecore.integrations.langgraph_vectors import best_scores
 from statecore.operations import Put
 from statecore.packed import Packed, join_map, thaw
 from statecore.state import Cell
@@ -53,36 +57,6 @@ Fields: TypeAlias = Mapping[str, Value]
 """An item, as it lies in the state."""
 
 _Listed = TypeVar("_Listed")
-
-
-def key_of(namespace: tuple[str, ...], key: str) -> str:
-    """Return the key of the state that an item lies under.
-
-    Raises:
-        InvalidNamespaceError: a label is not text, or empty.
-        InputError: the key is not text.
-    """
-    if type(key) is not str:
-        raise InputError(f"the key of an item is text, not {type(key).__name__}")
-    for label in namespace:
-        if type(label) is not str or not label:
-            raise InvalidNamespaceError(f"a label of a namespace is text, not {label!r}")
-    return _spell((*namespace, key))
-
-
-def place_of(state_key: str) -> Place:
-    """Return the namespace and the key of what lies under a key of the state."""
-    *namespace, key = json.loads(state_key)
-    return tuple(namespace), key
-
-
-def start_of(prefix: tuple[str, ...]) -> str:
-    """Return how the keys of the state begin that lie in a namespace or below it."""
-    return _spell(prefix)[:-1] + ',"' if prefix else '["'
-
-
-def _spell(labels: tuple[str, ...]) -> str:
-    return json.dumps(labels, ensure_ascii=False, separators=(",", ":"))
 
 
 def put(op: PutOp, now: int, old: Packed | None, vectors: Mapping[str, bytes] | None) -> Put:
@@ -174,8 +148,12 @@ class _Found:
 class Items:
     """The items of a state, as of a time, in microseconds since 1970, UTC."""
 
-    def __init__(self, cells: Mapping[str, Cell], now: int) -> None:
+    def __init__(
+        self, cells: Mapping[str, Cell], keys: Callable[[], Sequence[str]], now: int
+    ) -> None:
+        """Take the cells of a state, what gives its keys in order, and the time."""
         self._cells = cells
+        self._keys = keys
         self.now = now
         self.accessed: set[str] = set()
         """The keys of the state whose items live longer for having been asked for."""
@@ -213,22 +191,18 @@ class Items:
 
     def list_namespaces(self, op: ListNamespacesOp) -> list[tuple[str, ...]]:
         """Return the namespaces with items, in order, that meet all conditions; cut to a depth."""
-        seen: set[tuple[str, ...]] = set()
-        for state_key, _, packed in self._cells_below(()):
-            namespace, _ = place_of(state_key)
-            if namespace not in seen and live_fields(packed, self.now):
-                seen.add(namespace)
         matching = {
             namespace[: op.max_depth]
-            for namespace in seen
+            for namespace, keys in by_namespace(self._keys())
             if all(_matches(namespace, condition) for condition in op.match_conditions or ())
+            and any(self._live_fields(state_key) for state_key in keys)
         }
         return _page(sorted(matching), op)
 
     def expired(self) -> Iterator[str]:
         """Yield the keys of the state whose items' time is over."""
-        for state_key, _, packed in self._cells_below(()):
-            if live_fields(packed, self.now) is None:
+        for state_key in keys_below(self._keys(), ()):
+            if self._live_fields(state_key) is None:
                 yield state_key
 
     def change_of(self, state_key: str, op: PutOp, vectors: Mapping[str, bytes] | None) -> Put:
@@ -240,16 +214,13 @@ class Items:
         return state_key in self._cells
 
     def _below(self, prefix: tuple[str, ...]) -> Iterator[_Found]:
-        for state_key, version, packed in self._cells_below(prefix):
-            fields = live_fields(packed, self.now)
+        for state_key in keys_below(self._keys(), prefix):
+            fields = self._live_fields(state_key)
             if fields is not None:
-                yield _Found(state_key, version, fields)
+                yield _Found(state_key, self._cells[state_key][0], fields)
 
-    def _cells_below(self, prefix: tuple[str, ...]) -> Iterator[tuple[str, int, Packed]]:
-        start = start_of(prefix)
-        for state_key, (version, packed) in self._cells.items():
-            if state_key.startswith(start):
-                yield state_key, version, packed
+    def _live_fields(self, state_key: str) -> Fields | None:
+        return live_fields(self._cells[state_key][1], self.now)
 
     def _note_access(self, state_key: str, fields: Fields, *, refresh: bool) -> None:
         if refresh and prolonged(fields, self.now) is not None:

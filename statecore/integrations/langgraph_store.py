@@ -5,8 +5,8 @@ was put aside: an event is of one stream, so what a batch puts could not be one 
 searching a prefix and listing namespaces would open every stream and show each at another moment.
 Within one stream they read one root, which is a consistent state of all items, now or at any
 moment. It costs no concurrency: puts never conflict, whatever their namespace, and all streams of a
-file share its writer anyway. Looking through the items costs a walk over all keys in memory. Who
-wants users apart, with data keys of their own that can be destroyed, gives each an ``agent_id``.
+file share its writer anyway. A search looks only at what is in its namespace and below. Who wants
+users apart, with data keys of their own that can be destroyed, gives each an ``agent_id``.
 """
 
 from __future__ import annotations
@@ -35,16 +35,15 @@ from statecore.integrations.langgraph_items import (
     fields_of,
     is_over,
     item_of,
-    key_of,
     prolonged,
 )
+from statecore.integrations.langgraph_keys import Place, SortedKeys, key_of
 from statecore.integrations.langgraph_sweeper import Sweeper
 from statecore.integrations.langgraph_vectors import (
     AsyncEmbedder,
     BlockingEmbedder,
     Embedder,
     Index,
-    Place,
 )
 from statecore.manager import StateManager
 from statecore.moments import Point
@@ -125,6 +124,7 @@ class StatecoreStore(BaseStore):
         self._plain = _Face(_waiting(manager, BlockingWaiter), BlockingEmbedder)
         self._tasks = _Face(_waiting(manager, AsyncWaiter), AsyncEmbedder)
         self._clock = manager._engine.clock
+        self._keys = SortedKeys(manager)
         self._point: Point | None = None
         self._sweeper = Sweeper(self.sweep_ttl)
 
@@ -251,11 +251,13 @@ class StatecoreStore(BaseStore):
     async def _items(self, face: _Face) -> Items:
         """Return the items now, or at the moment this looks at."""
         root = (await face.manager.at(self._point))._root
-        if isinstance(self._point, datetime):
-            return Items(root.cells, to_microseconds(self._point))
-        # Never earlier than what was recorded, whatever the clock does.
-        now = root.time if self._point is not None else max(root.time, self._clock())
-        return Items(root.cells, now)
+        if self._point is None:
+            # Never earlier than what was recorded, whatever the clock does.
+            now = max(root.time, self._clock())
+            return Items(root.cells, partial(self._keys.of, root), now)
+        at = self._point
+        then = to_microseconds(at) if isinstance(at, datetime) else root.time
+        return Items(root.cells, partial(sorted, root.cells), then)
 
     def _require_present(self) -> None:
         if self._point is not None:

@@ -18,13 +18,11 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 from langgraph.store.base import ensure_embeddings, get_text_at_path, tokenize_path
 
 from statecore.errors import InputError
+from statecore.integrations.langgraph_keys import Place
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
     from langgraph.store.base import IndexConfig, PutOp
-
-Place: TypeAlias = tuple[tuple[str, ...], str]
-"""Where an item is: its namespace and its key."""
 
 Vector: TypeAlias = Sequence[float]
 

@@ -195,7 +195,7 @@ def test_all_puts_of_a_batch_are_one_event_and_the_later_of_a_key_counts() -> No
         assert answers == [None] * 6, "what is asked is answered as of before the batch"
         (event,) = opened.manager("langgraph-store").history()
         assert event.actor == "planner"
-        assert sorted(event.change.operations) == ['["a","k"]', '["b","k"]']
+        assert sorted(event.change.operations) == ['["a"] k', '["b"] k']
         assert items.get(("a",), "k").value == {"n": 3}
 
 
