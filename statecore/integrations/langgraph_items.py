@@ -255,7 +255,7 @@ def _passes(fields: Fields, op: SearchOp) -> bool:
 
 def _fits(value: Value, wanted: Value) -> bool:
     """Tell whether a value is what a filter wants: maps field by field, lists item by item."""
-    if isinstance(wanted, Mapping):
+    if isinstance(wanted, dict):
         if any(name.startswith("$") for name in wanted):
             return all(_compare(value, name, other) for name, other in wanted.items())
         return isinstance(value, dict) and all(

@@ -663,6 +663,41 @@ def test_async_with_opens_and_closes_a_file(path: Path) -> None:
         closed.put(("a",), "k", {"n": 2})
 
 
+def test_a_store_sees_what_others_do_to_the_same_items() -> None:
+    with statecore.open() as opened:
+        reader, writer = StatecoreStore(opened), StatecoreStore(opened)
+
+        def found() -> set[str]:
+            return {item.key for item in reader.search(("a",), limit=EVERY)}
+
+        for number in range(3):  # few events, so that few keys change
+            writer.put(("a",), str(number), {"n": number})
+        assert found() == {"0", "1", "2"}
+        writer.batch([base.PutOp(("a",), "0", None), base.PutOp(("a",), "1", {"n": 0})])
+        assert found() == {"1", "2"}
+        for number in range(200):  # many
+            writer.put(("a",), str(number), {"n": number})
+        assert found() == {str(number) for number in range(200)}
+        opened.manager("langgraph-store").clear_state()
+        assert found() == set()
+        writer.put(("a",), "new", {"n": 1})
+        assert found() == {"new"}
+        assert [version.item for version in reader.history(("a",), "7")][-1] is None
+        assert len(reader.at(4).search(("a",))) == 2
+
+
+def test_keys_that_are_no_items_are_none() -> None:
+    with statecore.open() as opened:
+        items = StatecoreStore(opened)
+        opened.manager("langgraph-store").set_state("note", "not an item")
+        items.batch([base.PutOp((), "k", {"n": 1})])
+        items.put(("a",), "k", {"n": 2})
+
+        assert len(items.search(())) == 2
+        assert items.list_namespaces() == [(), ("a",)]
+        assert items.sweep_ttl() == 0
+
+
 def test_stores_of_two_agents_in_one_file_share_nothing() -> None:
     with statecore.open() as opened:
         one, other = (StatecoreStore(opened, agent_id=f"items of {who}") for who in ("a", "b"))
