@@ -104,7 +104,7 @@ def is_over(fields: Fields, now: int) -> bool:
 
 def prolonged(fields: Fields, now: int) -> int | None:
     """Return when an item ends that is accessed now; ``None`` where that need not be recorded."""
-    if EXPIRES not in fields or is_over(fields, now):
+    if EXPIRES not in fields:
         return None
     life = _life(fields[TTL])
     end = now + life

@@ -32,7 +32,11 @@ base = pytest.importorskip("langgraph.store.base", reason="LangGraph is not inst
 
 from langgraph.store.memory import InMemoryStore  # noqa: E402 - after the skip, as what follows
 
-from statecore.integrations import langgraph_vectors  # noqa: E402
+from statecore.integrations import (  # noqa: E402
+    langgraph_keys,
+    langgraph_store,
+    langgraph_vectors,
+)
 from statecore.integrations.langgraph_store import StatecoreStore  # noqa: E402
 
 FACES = ("plain over blocking", "plain over async", "tasks over blocking", "tasks over async")
@@ -684,6 +688,40 @@ def test_a_store_sees_what_others_do_to_the_same_items() -> None:
         assert found() == {"new"}
         assert [version.item for version in reader.history(("a",), "7")][-1] is None
         assert len(reader.at(4).search(("a",))) == 2
+
+
+def test_the_keys_of_a_root_are_given_whichever_was_asked_for_before() -> None:
+    with statecore.open() as opened:
+        items = StatecoreStore(opened)
+        manager = opened.manager("langgraph-store")
+        keys = langgraph_keys.SortedKeys(manager.manager)
+        roots = [manager.at()._root]
+        for name in "cab":
+            items.put((name,), "k", {"n": 1})
+            roots.append(manager.at()._root)
+        items.delete(("a",), "k")
+        roots.append(manager.at()._root)
+
+        given = [(root, keys.of(root)) for root in [*roots, *reversed(roots)]]
+
+        for root, listed in given:
+            assert listed == sorted(root.cells), "a list that was given is never changed"
+
+
+def test_a_sweep_spares_an_item_that_was_put_anew_since_it_looked(clock: Clock) -> None:
+    with statecore.open(clock=clock) as opened:
+        items = StatecoreStore(opened)
+        items.put(("a",), "over", {"n": 1}, ttl=1)
+        items.put(("a",), "anew", {"n": 1}, ttl=1)
+        clock.tick(2 * MINUTE)
+        looked_at = clock.now
+        items.put(("a",), "anew", {"n": 2}, ttl=1)
+
+        with opened.manager("langgraph-store").transaction() as tx:
+            listed = [langgraph_keys.key_of(("a",), key) for key in ("over", "anew", "gone")]
+            assert langgraph_store._delete_expired(tx, listed, looked_at) == 1
+
+        assert [item.value for item in items.search(("a",))] == [{"n": 2}]
 
 
 def test_keys_that_are_no_items_are_none() -> None:
