@@ -68,6 +68,7 @@ ROOMS = [
     "store",
     "opening",
     "__init__",
+    "integrations",
     "cli",
 ]
 FRONT_DOOR = "opening"  # composes the default engine: the one room that knows the wings

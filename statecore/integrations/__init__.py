@@ -1,0 +1,1 @@
+"""Statecore behind the frameworks that agents are built with, each behind its extra."""
