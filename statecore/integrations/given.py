@@ -136,6 +136,7 @@ def from_json(what: str, read: Callable[[bytes], _Result], value: Value) -> _Res
         return read(to_json_bytes(value))
     except ValidationError as error:
         faults = error.error_count()
+    # Not from the error, and not within its block: its text shows what was read.
     raise DamagedRecord(
         f"{what} has {faults} faults: did another release of its framework write it?"
     )
