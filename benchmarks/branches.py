@@ -243,6 +243,7 @@ def forks(
         results.begin_turn()
         for contender in contenders:
             with suppress(Cant):
+                contender.fork(f"first{number}")  # what is written first after a pause takes longer
                 branch = results.time(HEAD, contender, contender.fork, f"head{number}")
                 results.time(READING, contender, contender.read, branch, key)
                 for title in (FIRST_SET, SET):

@@ -38,7 +38,9 @@ from statecore.errors import (
     TagExists,
     TagNotFound,
     UnsupportedValue,
+    ValidationFailed,
     VersionNotFound,
+    Violation,
     WrongExpectedVersion,
     WrongKey,
 )
@@ -49,7 +51,9 @@ from statecore.manager import StateManager
 from statecore.merges import MergeResult
 from statecore.moments import Point, Position
 from statecore.opening import Opening, open  # noqa: A004 - read as statecore.open
+from statecore.references import Reference
 from statecore.register import Branch
+from statecore.rulebook import RecordedSchema, Rulebook
 from statecore.store import BlockingStore, StateStore, StoreStatistics
 from statecore.transaction import Transaction
 from statecore.values import Unresolved, UnresolvedWarning
@@ -95,7 +99,10 @@ __all__ = [
     "Passphrase",
     "Point",
     "Position",
+    "RecordedSchema",
+    "Reference",
     "RetriesExhausted",
+    "Rulebook",
     "StateHistory",
     "StateManager",
     "StateStore",
@@ -115,7 +122,9 @@ __all__ = [
     "Unresolved",
     "UnresolvedWarning",
     "UnsupportedValue",
+    "ValidationFailed",
     "VersionNotFound",
+    "Violation",
     "WriteOptions",
     "WrongExpectedVersion",
     "WrongKey",

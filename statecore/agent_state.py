@@ -12,7 +12,7 @@ from statecore.errors import Path
 from statecore.events import Event, Kind, to_time
 from statecore.operations import Operation, Splice, put_or_remove
 from statecore.packed import Packed, split_list, split_map, thaw, to_bytes
-from statecore.state import Root
+from statecore.state import Root, changed_keys
 from statecore.values import Unresolved, Value
 
 
@@ -72,6 +72,17 @@ class AgentState(Mapping[str, Value]):
             "cause": event.cause,
         }
         return {**event.metadata, **known}
+
+    @property
+    def touched(self) -> frozenset[str]:
+        """The keys that the last event touched, where that event was at hand; else none."""
+        last = self._root.last
+        return frozenset(changed_keys([last]) if last is not None else ())
+
+    def packed(self, key: str) -> Packed | None:
+        """Return the packed value of a key, the same object as long as nobody touches the key."""
+        cell = self._root.cells.get(key)
+        return cell[1] if cell else None
 
     @property
     def conflicts(self) -> dict[Path, Unresolved]:

@@ -38,8 +38,8 @@ class States(Protocol):
     def value_at(self, key: str, version: int) -> tuple[bool, Value]:
         """Return whether a key is there at a version, and its value."""
 
-    def keys_at(self, version: int) -> list[str]:
-        """Return the keys at a version."""
+    def state_at(self, version: int) -> Mapping[str, Value]:
+        """Return the whole state at a version."""
 
     def unchanged(self, keys: set[str] | None, version: int) -> tuple[int, int]:
         """Return from when until when, around a version, none of these keys was touched.
@@ -49,28 +49,35 @@ class States(Protocol):
 
 
 class Look(Mapping[str, Value]):
-    """A state at a version, read key by key; notes what was read."""
+    """A state at a version, read key by key until all of it is asked for; notes what was read."""
 
     def __init__(self, states: States, version: int) -> None:
         self._states = states
+        self._whole: Mapping[str, Value] | None = None
         self.version = version
         self.read: set[str] | None = set()
 
     def __getitem__(self, key: str) -> Value:
-        if self.read is not None:
-            self.read.add(key)
+        if self._whole is not None:
+            return self._whole[key]
+        assert self.read is not None, "only a whole state notes no keys"
+        self.read.add(key)
         is_there, value = self._states.value_at(key, self.version)
         if not is_there:
             raise KeyError(key)
         return value
 
     def __iter__(self) -> Iterator[str]:
-        self.read = None
-        return iter(self._states.keys_at(self.version))
+        return iter(self._take_all())
 
     def __len__(self) -> int:
+        return len(self._take_all())
+
+    def _take_all(self) -> Mapping[str, Value]:
         self.read = None
-        return len(self._states.keys_at(self.version))
+        if self._whole is None:
+            self._whole = self._states.state_at(self.version)
+        return self._whole
 
 
 Judge = Callable[[Look], bool | None]

@@ -5,6 +5,7 @@ StatecoreError
 │   ├── UnsupportedValue           a value that could not come back equal and of the same type
 │   ├── LimitExceeded              too deep, too long or too large; names the limit
 │   ├── OperationMismatch          an operation that does not fit the value it meets
+│   ├── ValidationFailed           a write that would violate rules; lists all violations
 │   ├── KindMismatch               a stream opened as another kind than it was created
 │   └── MissingActor               a shared state written without saying by whom
 ├── NotFound                   ask for something that exists (also a LookupError)
@@ -40,15 +41,18 @@ StatecoreError
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from statecore.events import Event
     from statecore.values import Unresolved
 
 Path = tuple[str | int, ...]
+
+_VIOLATIONS_TOLD_MAX: Final = 10  # in one message; the error has them all
 
 
 def spell_path(path: Path) -> str:
@@ -87,6 +91,34 @@ class LimitExceeded(InputError):
 
 class OperationMismatch(InputError):
     """An operation that does not fit the value it meets, such as extending a number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A place in a state where a rule does not hold. Says nothing of the value there."""
+
+    path: Path
+    message: str
+    rule: str
+
+    @property
+    def place(self) -> list[tuple[bool, str | int]]:
+        """Where it comes among others, in the order of their paths."""
+        return [(isinstance(part, int), part) for part in self.path]
+
+    def __str__(self) -> str:
+        return f"{spell_path(self.path)}: {self.message} ({self.rule})"
+
+
+class ValidationFailed(InputError):
+    """What a write would make of the state violates rules. Nothing was written."""
+
+    def __init__(self, violations: Iterable[Violation]) -> None:
+        self.violations = sorted(violations, key=lambda each: each.place)
+        """All of them, in the order of their paths."""
+        told = [str(violation) for violation in self.violations[:_VIOLATIONS_TOLD_MAX]]
+        more = len(self.violations) - len(told)
+        super().__init__("; ".join(told) + (f"; and {more} more" if more else ""))
 
 
 class KindMismatch(InputError):

@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final, Generic, Self, TypeVar, Unpack
 
+from statecore.agent_state import AgentState
 from statecore.appends import Source, WriteOptions
 from statecore.bisection import Bisection, Look, bisect
 from statecore.change import Change, as_change
 from statecore.cursor import Cursor
 from statecore.diff import diff
+from statecore.engine import Engine
 from statecore.errors import BranchExists, InputError, OperationMismatch, Path
 from statecore.events import Event, EventType
 from statecore.merger import StateMerger
@@ -18,10 +20,9 @@ from statecore.moments import Point
 from statecore.packed import Packed, thaw
 from statecore.paths import brought_in, find_text, same_at
 from statecore.register import branch_key, entry, is_open
-from statecore.state import values_of
-from statecore.stream import KeyHistory, Stream, StreamName
+from statecore.state import Root, values_of
+from statecore.stream import Stream, StreamName
 from statecore.taking_back import change_of
-from statecore.timeline import Timeline
 from statecore.values import Value
 
 _NEARBY: Final = 4096  # versions: a key that is touched often is touched within so many
@@ -43,17 +44,50 @@ class WhatIf(Generic[_Manager]):
 class StateInquirer(StateMerger):
     """The part of ``StateManager`` that asks."""
 
-    async def blame(self, key: str, path: Path = (), at: Point | None = None) -> Event | None:
+    async def blame(
+        self, key: str, path: Path = (), at: Point | None = None, *, follow: bool = False
+    ) -> Event | None:
         """Return the event that made a key, or what is at a path in its value, what it is.
 
         ``None`` where it never was there.
+
+        Args:
+            key: the key.
+            path: the path within its value.
+            at: at which moment; now where left out.
+            follow: where a merge, a pick or a restore took it over as it was, return the event
+                that made it so where it came from.
         """
         await self._load()
         until = self._version(at)
         async for event in self.history(key, until=until, newest_first=True):
             if not self._is_same_at(key, path, event.version):
-                return event
+                return await self._source(key, path, event) if follow else event
         return None
+
+    async def _source(self, key: str, path: Path, event: Event) -> Event:
+        """Return the event that made a value which another event took over as it was."""
+        value_at = self._engine.timeline.value_at
+        now = value_at(self._stream, key, event.version)
+        for moment in reversed(event.parents):
+            other = self._on(StreamName(self.agent_id, *moment.line), None)
+            await other._load()
+            if same_at(value_at(other._stream, key, moment.version), now, path):
+                return await other.blame(key, path, moment.version, follow=True) or event
+        return event
+
+    async def diff_from(self, source: StateMerger | str, at: Point | None = None) -> Change:
+        """Return the change that leads from another branch, now or at a moment, to this one now.
+
+        It names what differs, however that came about; applied there it makes both the same.
+
+        Raises:
+            InputError: the other is a branch of another agent.
+        """
+        await self._load()
+        other = await self._other(source)
+        before = self._engine.timeline.root_at(other._stream, other._version(at))
+        return await self._engine.waiter.away(diff, values_of(before), values_of(self._root()))
 
     async def history_at(self, key: str, path: Path) -> AsyncIterator[Event]:
         """Yield the events that changed what is at a path in a key's value, oldest first."""
@@ -88,7 +122,7 @@ class StateInquirer(StateMerger):
             InputError: good is not good, bad is not bad, or good is not before bad.
         """
         await self._load()
-        states = _States(self._engine.timeline, self._engine.streams.aids.history, self._stream)
+        states = _States(self._engine, self._stream, self._state)
         versions = self._version(good), self._version(bad)
         return await self._engine.waiter.away(bisect, states, *versions, predicate, dict(steps))
 
@@ -140,7 +174,7 @@ class StateInquirer(StateMerger):
         origin = Source(EventType.PICKED, (self._moment(last),))
         await branch._write(change, {"actor": self.actor, **options}, source=origin)
         made = entry(moment, generation, options.get("reason"))
-        await register.set_state(key, made, actor=self.actor)
+        await register.set_state(key, made, actor=options.get("actor", self.actor))
         return WhatIf(branch, left_out)
 
     def _replay(
@@ -193,17 +227,18 @@ class StateInquirer(StateMerger):
 class _States:
     """The states of a stream, as a bisection asks for them."""
 
-    def __init__(self, timeline: Timeline, history: KeyHistory, stream: Stream) -> None:
-        self._timeline = timeline
-        self._history = history
+    def __init__(self, engine: Engine, stream: Stream, state: Callable[[Root], AgentState]) -> None:
+        self._timeline = engine.timeline
+        self._history = engine.streams.aids.history
         self._stream = stream
+        self._state = state
 
     def value_at(self, key: str, version: int) -> tuple[bool, Value]:
         packed = self._timeline.value_at(self._stream, key, version)
         return packed is not None, None if packed is None else thaw(packed)
 
-    def keys_at(self, version: int) -> list[str]:
-        return sorted(self._timeline.root_at(self._stream, version).cells)
+    def state_at(self, version: int) -> AgentState:
+        return self._state(self._timeline.root_at(self._stream, version))
 
     def unchanged(self, keys: set[str] | None, version: int) -> tuple[int, int]:
         if keys is None:

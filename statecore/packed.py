@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 import msgpack
@@ -17,6 +18,7 @@ from statecore.errors import DamagedRecord
 from statecore.values import expose, pack, same, unpack
 
 _ROPE_BYTES_MIN: Final = 4096
+_SPLIT_FIELDS_MAX: Final = 64  # of more, remembering them would weigh too much
 _tip = threading.Lock()
 
 
@@ -47,14 +49,24 @@ class Rope:
         """Return the packed items, one behind the other."""
         return b"".join(self._chunks[: self._length])
 
+    def is_grown_from(self, older: Rope) -> bool:
+        """Tell whether this is an older rope, of the same chunks, with items behind it or none."""
+        return self._chunks is older._chunks and self._length >= older._length
+
     def grown_from(self, older: Rope) -> bytes | None:
         """Return the items added since an older rope of the same chunks; ``None`` of others."""
-        if self._chunks is not older._chunks or self._length < older._length:
+        if not self.is_grown_from(older):
             return None
         return b"".join(self._chunks[older._length : self._length])
 
     def __len__(self) -> int:
         return self.weight
+
+
+class SplitMap(bytes):
+    """A packed map that still knows the packed fields it was joined of, for the next patch."""
+
+    fields: Mapping[str, Packed]
 
 
 Packed: TypeAlias = bytes | Rope
@@ -147,6 +159,13 @@ def split_list(packed: Packed) -> list[bytes]:
 
 def split_map(packed: bytes) -> dict[str, bytes]:
     """Return each field of a packed map, packed."""
+    return {key: to_bytes(field) for key, field in fields_of(packed).items()}
+
+
+def fields_of(packed: bytes) -> dict[str, Packed]:
+    """Return each field of a packed map, packed in whatever way is at hand."""
+    if type(packed) is SplitMap:
+        return dict(packed.fields)
     reader = _reader(packed)
     return {reader.unpack(): _skip(reader, packed) for _ in range(reader.read_map_header())}
 
@@ -155,8 +174,17 @@ def join_map(fields: Mapping[str, Packed]) -> bytes:
     """Return the packed map of these packed fields."""
     parts = [_header(len(fields), 0x80, 0xDE)]
     for key, value in fields.items():
-        parts += (pack(key), to_bytes(value))
-    return b"".join(parts)
+        parts += (_pack_key(key), to_bytes(value))
+    if len(fields) > _SPLIT_FIELDS_MAX:
+        return b"".join(parts)
+    joined = SplitMap(b"".join(parts))
+    joined.fields = fields
+    return joined
+
+
+@lru_cache(maxsize=4096)
+def _pack_key(key: str) -> bytes:
+    return pack(key)
 
 
 def _header(count: int, short: int, long: int) -> bytes:

@@ -77,7 +77,7 @@ class StateReader:
         if cell is None:
             return default
         value = thaw(cell[1])
-        return value if into is None else into.model_validate(value)
+        return value if into is None else into.model_validate(value, by_alias=False, by_name=True)
 
     async def at(self, point: Point | None = None) -> AgentState:
         """Return the whole state at a moment: a version, a time, a tag, a position; or now.
@@ -107,6 +107,11 @@ class StateReader:
         await self._load()
         return self._engine.streams.refresh(self._stream).version
 
+    async def start(self) -> int:
+        """Return the version that its own history begins after: of a fork, or an erasure; or 0."""
+        await self._load()
+        return self._stream.first_own - 1
+
     async def diff(self, point: Point, other: Point | None = None) -> Change:
         """Return the change that leads from one moment to another, or to now.
 
@@ -118,6 +123,23 @@ class StateReader:
         if abs(to - version) <= _DIFF_NEAR:
             return between(stream, version, to)
         return await self._engine.waiter.away(between, stream, version, to)
+
+    async def states(self, since: Point, until: Point | None = None) -> list[AgentState]:
+        """Return the state at each version after a moment up to another, or now, oldest first.
+
+        They share what did not change, so many cost little more than one.
+        """
+        await self._load()
+        stream, after, last = self._stream, self._version(since), self._version(until)
+        roots = await self._engine.waiter.away(self._engine.timeline.roots, stream, after, last)
+        return [self._state(root) for root in roots]
+
+    async def find_event(self, event_id: str) -> int:
+        """Return the version of the event with an id of the caller's own; 0 if there is none."""
+        await self._load()
+        if self._root().version == 0:
+            return 0
+        return self._engine.streams.aids.history.find_id(self._stream, event_id)
 
     def history(
         self,

@@ -1,4 +1,4 @@
-"""The register of an agent: its branches by name, and the rules its states are merged by.
+"""The register of an agent: its branches by name, and the rules its states are held to.
 
 It is a state like any other, in a stream of its own, so that who made a branch or a rule, when and
 why is history, too.
@@ -19,6 +19,10 @@ from statecore.values import check_key
 REGISTER: Final = ""  # the branch that no user's branch can be
 STRATEGIES: Final = "strategies"
 RESOLUTION: Final = "resolution/"
+RULES: Final = "rules"  # how many changes there were of what stands under these:
+SCHEMA: Final = "schema/"
+CONSTRAINT: Final = "constraint/"
+REFERENCE: Final = "reference/"
 _BRANCH: Final = "branch/"
 
 

@@ -13,10 +13,11 @@ from statecore.codec.record import make_body
 from statecore.conflicts import Pending
 from statecore.errors import LimitExceeded, StoreFailure
 from statecore.events import Birth, EventType, join
+from statecore.judge import Judge
 from statecore.keys import DataKey
 from statecore.keys.ring import LOG_EPOCH
 from statecore.recorders import EVERYTHING, Turn
-from statecore.state import Root, decide, name_version
+from statecore.state import Root, decide, empty, name_version
 from statecore.stream import Stream, id_tag
 from statecore.streams import Streams
 from statecore.values import EVENT_BYTES_MAX
@@ -33,6 +34,7 @@ class Scribe:
         self._log = streams.log
         self._ring = streams.ring
         self._clock = clock
+        self._judge = Judge(streams)
         self._writer: Writer | None = None
         self._last_time = 0
         self._freshness = -1
@@ -51,9 +53,9 @@ class Scribe:
             self._look_around(turn.freshness)
             writer = self._writer or self._new_writer(turn)
             self._ring.forget_new()
-            page = _Page(self._streams, turn, writer, self._freshness)
             time = self._next_time()
-            accepted = [append for append in batch if page.try_append(append, time)]
+            page = _Page(self._streams, self._judge, turn, writer, self._freshness, time)
+            accepted = [append for append in batch if page.try_append(append)]
             if accepted:
                 written = page.commit()
                 self._writer = page.writer if page.last_number < _SEQUENCES_MAX else None
@@ -110,8 +112,18 @@ class Scribe:
 class _Page:
     """What one turn writes: nothing of it counts before ``commit`` has returned."""
 
-    def __init__(self, streams: Streams, turn: Turn, writer: Writer, freshness: int) -> None:
+    def __init__(
+        self,
+        streams: Streams,
+        judge: Judge,
+        turn: Turn,
+        writer: Writer,
+        freshness: int,
+        time: int,
+    ) -> None:
         self.writer = writer
+        self._time = time
+        self._judge = judge
         self._freshness = freshness  # which can't change while the turn is ours
         self.last_number = 0
         self.expired: set[Stream] = set()
@@ -119,14 +131,15 @@ class _Page:
         self._streams = streams
         self._turn = turn
         self._pending: dict[Stream, Pending] = {}
+        self._refreshed: set[Stream] = set()  # for logs that can't tell whether they are fresh
 
-    def try_append(self, append: Append, time: int) -> bool:
+    def try_append(self, append: Append) -> bool:
         """Append one event, or say to its caller why not."""
         try:
             pending = self._pending.get(append.stream) or self._pending_of(append.stream)
             if append.stream.has_lost_its_past:
-                append.stream.require_readable(time)
-            if append.stream.has_expired(time):
+                append.stream.require_readable(self._time)
+            if append.stream.has_expired(self._time):
                 self.expired.add(append.stream)
                 self.postponed.append(append)
                 return False
@@ -135,7 +148,7 @@ class _Page:
                 return False
             if append.base is not None:
                 pending.require_no_conflict(append, append.base)
-            self._append(pending, append, time)
+            self._append(pending, append)
         except StoreFailure:
             raise  # of the whole turn
         except Exception as error:
@@ -144,16 +157,29 @@ class _Page:
         return True
 
     def _pending_of(self, stream: Stream) -> Pending:
-        if stream.freshness != self._freshness or self._freshness < 0:
-            self._streams.refresh(stream)
-        pending = Pending(stream, stream.root, self._streams)
+        pending = Pending(stream, self._root_of(stream), self._streams)
         self._pending[stream] = pending
         return pending
 
-    def _append(self, pending: Pending, append: Append, time: int) -> None:
-        stream, root, change = append.stream, pending.root, append.change
+    def _root_of(self, stream: Stream) -> Root:
+        """Return a stream's root, after what the turn has appended so far; empty once it ended."""
+        pending = self._pending.get(stream)
+        if pending is not None:
+            return pending.root
+        if stream.freshness != self._freshness or self._freshness < 0:
+            if stream not in self._refreshed:
+                self._streams.refresh(stream)
+            self._refreshed.add(stream)
+        return empty(stream.root.version) if stream.has_expired(self._time) else stream.root
+
+    def _append(self, pending: Pending, append: Append) -> None:
+        stream, root, change, time = append.stream, pending.root, append.change, self._time
         first = root.version < stream.first_own or (stream.is_erased and not pending.records)
         wire, cells, weight = decide(root, change, pending.last_touched)
+        judged = self._judge.judge(stream, change, root.cells, cells, self._root_of)
+        if judged is not change:  # references are cleared with it
+            change = judged
+            wire, cells, weight = decide(root, change, pending.last_touched)
         tags_after = name_version(root.tags, append.tag) if append.tag else root.tags
         version, birth, new_key = root.version + 1, None, None
         if first:

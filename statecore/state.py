@@ -21,7 +21,7 @@ from statecore.codec.wire import (
     REMOVED,
     STRIDE,
     Wire,
-    read_operation,
+    apply,
     rows,
     whole_value,
     write_operation,
@@ -161,7 +161,7 @@ def _apply(record: Record, code: int, argument: Any, old: Cell | None) -> Packed
     if whole is not None:
         return whole
     try:
-        return read_operation(code, argument).apply(old[1] if old else None)
+        return apply(code, argument, old[1] if old else None)
     except (OperationMismatch, ValueError, TypeError) as error:
         raise DamagedRecord(f"version {record.version} does not fit its state: {error}") from error
 

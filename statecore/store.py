@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final, Protocol, Self
 
@@ -12,10 +12,12 @@ from statecore.change import CLEAR, Change
 from statecore.engine import Engine
 from statecore.errors import InputError
 from statecore.events import Birth, Kind
+from statecore.log import Sequencer
 from statecore.manager import StateManager
+from statecore.register import REGISTER
 from statecore.stream import MAIN, StreamName
 from statecore.values import check_key, check_text
-from statecore.waiting import run
+from statecore.waiting import AsyncWaiter, BlockingWaiter, Waiter, run
 
 _TTL_MAX: Final = timedelta(days=365_000)  # what its end is kept in has 64 bits
 
@@ -95,11 +97,17 @@ class StateStore:
     async def agents(self) -> list[Birth]:
         """Return what is known of each agent's state: whose and which kind; oldest first.
 
-        Runtime states and erased ones are not among them; ``StateManager.branches`` tells of forks.
+        Of its main branch, or of the first other one where nothing was written to that. Runtime
+        states and erased ones are not among them; ``StateManager.branches`` tells of forks.
         """
-        return await self._engine.waiter.away(
-            lambda: [birth for birth in self._parts.births() if birth.branch == MAIN]
-        )
+        return await self._engine.waiter.away(self._agents)
+
+    def _agents(self) -> list[Birth]:
+        found: dict[str, Birth] = {}
+        for birth in self._parts.births():
+            if birth.branch == MAIN or (birth.branch != REGISTER and birth.agent_id not in found):
+                found[birth.agent_id] = birth
+        return list(found.values())
 
     async def persist(self, manager: StateManager) -> StateManager:
         """Keep a runtime state: write it whole, as one event, to the durable state of its agent.
@@ -125,6 +133,25 @@ class StateStore:
         """
         return await self._engine.waiter.away(self._parts.sweep)
 
+    async def erase(self, agent_id: str) -> None:
+        """Destroy the data keys of an agent's state, on every branch: nothing of it can be read.
+
+        The sealed events stay, and an event on each branch says that it was erased. Writing to the
+        agent begins anew. What was never written is erased already.
+        """
+        branches = await self.manager(agent_id).branches_ever()
+        for name in branches:
+            streams = self._engine.streams
+            await self._engine.waiter.away(self._engine.sequencer.erase, streams.id_of(name))
+
+    def blocking(self) -> BlockingStore:
+        """Return the same open store for plain functions; closing either closes both."""
+        return BlockingStore(StateStore(_Faced(self._parts, BlockingWaiter)))
+
+    def for_tasks(self) -> StateStore:
+        """Return the same open store for coroutines; closing either closes both."""
+        return StateStore(_Faced(self._parts, AsyncWaiter))
+
     async def statistics(self) -> StoreStatistics:
         """Return how much there is in the store."""
         log = self._engine.streams.log
@@ -139,6 +166,30 @@ class StateStore:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+class _Faced:
+    """An open log behind another face: its callers wait in another way."""
+
+    def __init__(self, parts: Parts, waiter: Callable[[Sequencer], Waiter]) -> None:
+        self._parts = parts
+        self._waiter = waiter
+        self.engine = self._facing(parts.engine)
+
+    def runtime(self) -> Engine:
+        return self._facing(self._parts.runtime())
+
+    def births(self) -> Iterator[Birth]:
+        return self._parts.births()
+
+    def sweep(self) -> int:
+        return self._parts.sweep()
+
+    def close(self) -> None:
+        self._parts.close()
+
+    def _facing(self, engine: Engine) -> Engine:
+        return replace(engine, waiter=self._waiter(engine.sequencer))
 
 
 class BlockingStore:
@@ -169,6 +220,18 @@ class BlockingStore:
     def clean_up(self) -> int:
         """End the temporary states whose time is over; see ``StateStore.clean_up``."""
         return run(self.store.clean_up())
+
+    def blocking(self) -> Self:
+        """Return this store."""
+        return self
+
+    def for_tasks(self) -> StateStore:
+        """Return the same open store for coroutines; see ``StateStore.for_tasks``."""
+        return self.store.for_tasks()
+
+    def erase(self, agent_id: str) -> None:
+        """Destroy the data keys of an agent's state; see ``StateStore.erase``."""
+        run(self.store.erase(agent_id))
 
     def statistics(self) -> StoreStatistics:
         """Return how much there is in the store."""

@@ -83,6 +83,11 @@ class Stream:
         return self._first or self.root.version + 1
 
     @property
+    def is_settled_empty(self) -> bool:
+        """Whether it was found without any event before, and is no fork."""
+        return self.freshness != STALE and self.key is None and self.origin is None
+
+    @property
     def nature(self) -> Birth | None:
         """What its first event says of it, or will: a fork takes after its parent."""
         return self.birth or (self.parent.nature if self.parent else None)

@@ -18,6 +18,7 @@ from statecore.recorders import EVERYTHING, LogStore, Row
 from statecore.replay import WARM_DISTANCE, Replay
 from statecore.state import Root, empty, fold
 from statecore.stream import Aids, Stream, StreamName
+from statecore.validation import Local
 from statecore.values import pack
 
 _PAGE: Final = 500  # events replayed at once; of more, the garbage collector would see too much
@@ -46,6 +47,11 @@ class Streams:
         self._held: WeakValueDictionary[StreamName, Stream] = WeakValueDictionary()
         self._opened = 0
         self._lock = threading.Lock()
+        self._local_rules: dict[str, Local] = {}
+
+    def local_rules_of(self, agent_id: str) -> Local:
+        """Return what of an agent's rules only this process knows."""
+        return self._local_rules.setdefault(agent_id, Local())
 
     def id_of(self, name: StreamName) -> bytes:
         """Return the pseudonym of a stream: all that a log tells of its name."""
@@ -100,6 +106,11 @@ class Streams:
             stream.freshness = freshness
         return stream.root
 
+    def living_root(self, stream: Stream, now: int) -> Root:
+        """Return a stream's root up to date; of a state that has ended an empty one."""
+        root = self.refresh(stream)
+        return empty(root.version) if stream.has_expired(now) else root
+
     def _has_lost(self, parent: Stream, fork: int) -> bool:
         """Tell whether what a stream shares with its parent was erased."""
         self.refresh(parent)
@@ -107,6 +118,8 @@ class Streams:
 
     def _catch_up(self, stream: Stream) -> None:
         if stream.root.version == 0:
+            if stream.is_settled_empty and not self.log.version(stream.id):
+                return  # as most registers are, which every write looks at
             self._start(stream)
         while rows := self.log.read(stream.id, stream.root.version, EVERYTHING, _PAGE):
             if not self._knows_keys(stream, rows):

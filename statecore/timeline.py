@@ -19,7 +19,7 @@ from statecore.events import Event
 from statecore.operations import Operation
 from statecore.packed import Packed
 from statecore.recorders import EVERYTHING, Row, row_of
-from statecore.state import Root, changed_keys, values_of
+from statecore.state import Root, changed_keys, fold, values_of
 from statecore.stream import Stream
 from statecore.streams import Streams
 
@@ -54,6 +54,15 @@ class Timeline:
         """Return the whole state at a version."""
         self.require_version(stream, version)
         return self._replay.root_at(stream, version)
+
+    def roots(self, stream: Stream, after: int, until: int) -> list[Root]:
+        """Return the whole state at each version after one up to another, oldest first."""
+        self.require_version(stream, until)
+        root, roots = self.root_at(stream, after), []
+        for record in self.records(stream, after, until):
+            root = fold(root, [record])
+            roots.append(root)
+        return roots
 
     def is_near(self, stream: Stream, version: int) -> bool:
         """Tell whether the state at a version is at hand, or a few events away from one that is."""

@@ -111,7 +111,7 @@ def unpack(packed: bytes) -> Value:
     Raises:
         ValueError: the bytes are not one packed value.
     """
-    return _unpack(packed, _unpack_special)
+    return _unpack(packed, unpack_special)
 
 
 def expose(packed: bytes) -> Value:
@@ -247,7 +247,7 @@ def _pack_special(value: Value) -> Value:
     raise _Fault
 
 
-def _unpack_special(code: int, data: bytes) -> Value:
+def unpack_special(code: int, data: bytes) -> Value:
     if code == _EXT_DATETIME:
         microseconds, offset = _DATETIME.unpack(data)
         zone = timezone(timedelta(seconds=offset)) if offset else UTC
@@ -267,7 +267,7 @@ def _unpack_special(code: int, data: bytes) -> Value:
 
 
 def _expose_special(code: int, data: bytes) -> Value:
-    return read_unresolved(data) if code == _EXT_CONFLICT else _unpack_special(code, data)
+    return read_unresolved(data) if code == _EXT_CONFLICT else unpack_special(code, data)
 
 
 def read_unresolved(data: bytes) -> Unresolved:

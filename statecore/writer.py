@@ -17,7 +17,7 @@ from statecore.events import Birth, Kind, Moment
 from statecore.moments import Point
 from statecore.operations import Number
 from statecore.reader import StateReader
-from statecore.state import Root, Tag, empty
+from statecore.state import Root, Tag
 from statecore.transaction import Transaction, run_until_committed
 from statecore.values import Value, check_text, pack, unpack
 
@@ -103,6 +103,11 @@ class StateWriter(StateReader):
             return await self._write(change, options, reads)
 
         return Transaction(begin, commit)
+
+    async def to_change(self) -> AgentState:
+        """Return the state that the next write meets: as it is now, empty where it has ended."""
+        await self._load()
+        return self._state(self._root_to_change())
 
     async def atomic_update(
         self,
@@ -197,25 +202,25 @@ class StateWriter(StateReader):
             self._stream, self._birth, change, options, actor=self.actor, reads=reads, tag=tag
         )
         append.source = source
-        if self._kind is not None or self._stream.is_shared:
-            self._stream.require_kind(self._kind, append.actor)
+        self._require_kind(append.actor)
         return self._engine.waiter.write(append, self._engine.write_seconds)
+
+    def _require_kind(self, actor: str | None) -> None:
+        if self._kind is not None or self._stream.is_shared:
+            self._stream.require_kind(self._kind, actor)
 
     def _root_to_change(self) -> Root:
         """Return the current root; an ended state is changed as an empty one."""
-        root = self._engine.streams.refresh(self._stream)
-        if self._stream.guarded and self._stream.has_expired(self._engine.clock()):
-            return empty(root.version)
-        return root
+        return self._engine.streams.living_root(self._stream, self._engine.clock())
 
     def _birth(self) -> Birth:
         """Return what the first event would say, should this become it."""
-        stream = self._stream
+        stream, expires = self._stream, None
+        if self._ttl is not None:
+            expires = self._engine.clock() + self._ttl // timedelta(microseconds=1)
         if stream.parent is not None:
             fork = Moment(*stream.parent.name[1:], stream.fork)
             kind = self.kind or Kind.PERSISTENT
-            return Birth(*stream.name[:2], kind, stream.expires, stream.name.generation, fork)
-        expires = None
-        if self._ttl is not None:
-            expires = self._engine.clock() + self._ttl // timedelta(microseconds=1)
+            expires = stream.expires or expires  # its own where nothing is written to the parent
+            return Birth(*stream.name[:2], kind, expires, stream.name.generation, fork)
         return Birth(*stream.name[:2], self._kind or Kind.PERSISTENT, expires)

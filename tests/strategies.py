@@ -8,8 +8,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from statecore.change import CLEAR, EMPTY, Change, pack_state
-from statecore.packed import thaw
+from statecore.change import CLEAR, EMPTY, Change
+from statecore.packed import to_bytes
+from statecore.values import expose, pack_exposed
 
 ZONES = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -53,18 +54,20 @@ def numbers_like(value: object) -> st.SearchStrategy[Any]:
 
 
 @st.composite
-def changes(draw: st.DrawFn, state: dict[str, Any], most: int = 4) -> Change:
+def changes(
+    draw: st.DrawFn, state: dict[str, Any], most: int = 4, *, clears: bool = True
+) -> Change:
     """A change of up to ``most`` operations, each of which fits the state it will meet."""
     state = dict(state)
     change = EMPTY
     for _ in range(draw(st.sampled_from(range(most, -1, -1)))):
-        if draw(st.sampled_from(range(16))) == 15:
+        if clears and draw(st.sampled_from(range(16))) == 15:
             change, state = change.then(CLEAR), {}
             continue
         key = draw(KEYS)
         step = draw(_operation(key, state.get(key, MISSING)))
         change = change.then(step)
-        state = unpack_state(step.apply(pack_state(state)))
+        state = unpack_state(step.apply(pack_exposed_state(state)))
     return change
 
 
@@ -91,6 +94,11 @@ def _operation(draw: st.DrawFn, key: str, value: Any) -> Change:
     return draw(st.one_of(fitting))
 
 
+def pack_exposed_state(state: dict[str, Any]) -> dict[str, bytes]:
+    """A state that ``unpack_state`` returned, packed again."""
+    return {key: pack_exposed(value) for key, value in state.items()}
+
+
 def unpack_state(packed: Any) -> dict[str, Any]:
-    """The values of a packed state."""
-    return {key: thaw(value) for key, value in packed.items()}
+    """The values of a packed state, conflicts exposed."""
+    return {key: expose(to_bytes(value)) for key, value in packed.items()}

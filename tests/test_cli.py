@@ -131,6 +131,7 @@ def test_the_help_lists_every_command_and_exit_code() -> None:
 
 def test_every_example_of_the_help_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "budget.json").write_text('{"type": "number"}')
     lines = [line.strip() for line in run("--help").out.splitlines()]
     examples = [line for line in lines if line.startswith("statecore ")]
 

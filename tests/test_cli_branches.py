@@ -98,6 +98,7 @@ def test_every_example_of_a_command_works(
     for file in trip.parent.glob("trip.db*"):
         shutil.copy(file, tmp_path)
     (tmp_path / "plan.json").write_text("{}")
+    (tmp_path / "budget.json").write_text("{}")
     monkeypatch.chdir(tmp_path)
     examples = EXAMPLE.findall(run(command, "--help").out)
 

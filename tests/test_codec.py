@@ -20,7 +20,6 @@ from statecore.codec import Sealer, Writer, pack_body, read_epoch, read_time
 from statecore.codec.compression import (
     BODY_BYTES_MAX,
     DICTIONARY_1,
-    LEVEL,
     PLAIN,
     STORED,
     compress,
@@ -29,11 +28,12 @@ from statecore.codec.compression import (
 )
 from statecore.codec.numbers import read_number, write_number
 from statecore.codec.record import make_body, unpack_body, upcast
-from statecore.codec.wire import read_change, write_operations
+from statecore.codec.wire import apply, read_change, rows, write_operations
 from statecore.errors import DamagedRecord, Erased, NewerFormat
 from statecore.events import EventType, event_id, is_own_id
 from statecore.keys import DataKey, KeyRing, MemoryKeyStore
 from statecore.keys.providers import GivenKey
+from statecore.packed import same_packed, thaw
 from tests.conftest import KEY
 from tests.strategies import STATES, changes
 from tests.vectors.make import tell
@@ -93,9 +93,19 @@ def test_changes_come_back_from_the_wire(data: st.DataObject) -> None:
     assert back.apply(pack_state(state)) is not None
 
 
-@given(st.binary(max_size=300) | st.text(max_size=300).map(str.encode), st.sampled_from([LEVEL, 9]))
-def test_what_is_compressed_comes_back(body: bytes, level: int) -> None:
-    method, packed = compress(body, level)
+@given(st.data())
+def test_replay_does_operations_as_they_are_recorded(data: st.DataObject) -> None:
+    state = pack_state(data.draw(STATES))
+    change = data.draw(changes({key: thaw(packed) for key, packed in state.items()}))
+    for key, code, _, argument in rows(write_operations(change)):
+        old = None if change.cleared else state.get(key)
+
+        assert same_packed(apply(code, argument, old), change.operations[key].apply(old))
+
+
+@given(st.binary(max_size=300) | st.text(max_size=300).map(str.encode), st.booleans())
+def test_what_is_compressed_comes_back(body: bytes, patient: bool) -> None:
+    method, packed = compress(body, patient=patient)
 
     assert decompress(method, packed) == body
     assert len(packed) <= len(body)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from statecore.cli import asking, branching, reading, writing
+from statecore.cli import asking, branching, reading, ruling, writing
 from statecore.cli import demo as demonstration
 from statecore.cli.arguments import AskPassphrase, Json
 from statecore.cli.failures import EXIT_CODES, Commands
@@ -53,6 +53,9 @@ def about() -> None:
     Who made it so, and since when?
       statecore blame trip.db trip-planner goal
       statecore bisect trip.db trip-planner 2 approved --keys phase -- grep -q rooms
+    Record what values must be; hold the state to it:
+      statecore schema set trip.db trip-planner budget budget.json
+      statecore schema check trip.db trip-planner
 
     Values are JSON. What JSON has no word for is written {"$decimal": "0.10"}, {"$datetime":
     "2026-03-02T09:30:00Z"}, {"$uuid": ...}, {"$bytes": base64}, {"$float": "nan"}, a map that
@@ -93,3 +96,4 @@ for title, room in (
     for command in room.commands.registered_commands:
         command.rich_help_panel = title
     app.add_typer(room.commands)
+app.add_typer(ruling.commands, name="schema", rich_help_panel="To hold to rules")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
-from statecore import BlockingManager, Branch, MergeResult, Moment
+from statecore import BlockingManager, Branch, MergeResult, Moment, Rulebook, Violation
 from statecore.bisection import Bisection
 from statecore.cli.places import pointer
 from statecore.cli.render import change_lines, printable, time_text, value_text
@@ -36,6 +37,37 @@ def branch_data(agent: str, name: str, version: int, known: Branch | None) -> di
         "created": None if known is None else time_text(known.created),
         "actor": known and known.actor,
     }
+
+
+def rule_lines(rules: Rulebook) -> Iterator[str]:
+    """Yield the rules of an agent, each on a line."""
+    for pattern, recorded in rules.schemas.items():
+        schema = value_text(dict(recorded.schema))
+        yield f"{printable(f'schema {pattern}')} (version {recorded.version}) = {schema}"
+    for pattern, names in rules.constraints.items():
+        yield printable(f"constraint {pattern} = {', '.join(names)}")
+    for each in rules.references:
+        whose = f" of {each.agent}" if each.agent is not None else ""
+        yield printable(
+            f"reference {each.pattern} {pointer(each.path)} (version {each.version})"
+            f" = {each.to}{whose}, on delete: {each.on_delete}"
+        )
+
+
+def rules_data(rules: Rulebook) -> Iterator[dict[str, Any]]:
+    """Yield the rules of an agent for JSON."""
+    for pattern, recorded in rules.schemas.items():
+        about = {"rule": "schema", "pattern": pattern, "version": recorded.version}
+        yield {**about, "schema": dict(recorded.schema)}
+    for pattern, names in rules.constraints.items():
+        yield {"rule": "constraint", "pattern": pattern, "names": list(names)}
+    for each in rules.references:
+        yield {"rule": "reference", **asdict(each), "path": list(each.path)}
+
+
+def violation_data(violation: Violation) -> dict[str, Any]:
+    """Return a violation for JSON."""
+    return {**asdict(violation), "path": list(violation.path)}
 
 
 def result_lines(result: MergeResult) -> Iterator[str]:

@@ -79,10 +79,15 @@ def set_(
 
 def value_from(text: str) -> Value:
     """Return the value that was typed, or comes by standard input."""
+    return parse(text_from(text))
+
+
+def text_from(text: str) -> str:
+    """Return the text that was typed, or comes by standard input."""
     if text != "-":
-        return parse(text)
+        return text
     try:
-        return parse(sys.stdin.buffer.read().decode())
+        return sys.stdin.buffer.read().decode()
     except UnicodeDecodeError as error:
         raise statecore.InputError("standard input is not UTF-8") from error
 

@@ -22,10 +22,12 @@ STORED: Final = 0
 PLAIN: Final = 1
 DICTIONARY_1: Final = 2
 
-LEVEL: Final = 5
-# With the dictionary, bodies of some hundred bytes are searched more thoroughly than at that level:
-# 4 bytes less in 130, for 5 microseconds more.
-_THOROUGH: Final = {
+_LEVEL: Final = 5
+_LEVEL_PATIENT: Final = 9
+_THOROUGH: Final = 0  # no level of zstd's
+_SMALL_BYTES_MAX: Final = 1024
+# With the dictionary, a search between the levels 5 and 9 saves 4 bytes in 130, for 5 microseconds.
+_SEARCH: Final = {
     "window_log": 17,
     "chain_log": 16,
     "hash_log": 17,
@@ -34,7 +36,6 @@ _THOROUGH: Final = {
     "target_length": 16,
     "strategy": zstandard.STRATEGY_LAZY2,
 }
-LEVEL_PATIENT: Final = 9  # for what is written rarely and by a thread of its own
 _DICTIONARY_BYTES_MAX: Final = 64 * 1024  # what is larger repeats itself enough
 # A body is a little more than what it carries; a snapshot holds many events' worth.
 BODY_BYTES_MAX: Final = EVENT_BYTES_MAX + 64 * 1024
@@ -42,12 +43,19 @@ SNAPSHOT_BYTES_MAX: Final = 1 << 31
 _FORMAT: Final = zstandard.FORMAT_ZSTD1_MAGICLESS
 
 
-def compress(body: bytes, level: int = LEVEL) -> tuple[int, bytes]:
-    """Return the method used and the bytes: those given, where compressing gains nothing."""
-    method = DICTIONARY_1 if len(body) <= _DICTIONARY_BYTES_MAX else PLAIN
+def compress(body: bytes, *, patient: bool = False) -> tuple[int, bytes]:
+    """Return the method used and the bytes: those given, where compressing gains nothing.
+
+    Patience is for what is written rarely, by a thread of its own.
+    """
+    size = len(body)
+    method = DICTIONARY_1 if size <= _DICTIONARY_BYTES_MAX else PLAIN
+    level = _LEVEL_PATIENT if patient else _LEVEL
+    if method == DICTIONARY_1 and (patient or size <= _SMALL_BYTES_MAX):
+        level = _THOROUGH
     coder = _coders.compressors.get((method, level)) or _coders.compressor(method, level)
     frame = coder.compress(body)
-    return (method, frame) if len(frame) < len(body) else (STORED, body)
+    return (method, frame) if len(frame) < size else (STORED, body)
 
 
 def decompress(method: int, frame: bytes, limit: int = BODY_BYTES_MAX) -> bytes:
@@ -84,22 +92,28 @@ def content_size(frame: bytes) -> int:
 
 
 @cache
-def dictionary() -> zstandard.ZstdCompressionDict:
-    """Return the shipped dictionary. On disk: a new one gets a new method, this one stays."""
+def dictionary(level: int | None = None) -> zstandard.ZstdCompressionDict:
+    """Return the shipped dictionary, prepared for compressing at a level.
+
+    On disk: a new dictionary gets a new method, this one stays.
+    """
     raw = files("statecore.codec").joinpath("dictionary-1.zdict").read_bytes()
     trained = zstandard.ZstdCompressionDict(raw)
-    trained.precompute_compress(compression_params=_parameters(DICTIONARY_1, LEVEL))
+    if level == _THOROUGH:
+        trained.precompute_compress(compression_params=_parameters(level))
+    elif level is not None:
+        trained.precompute_compress(level)  # chooses by the dictionary's size, too
     return trained
 
 
-def _parameters(method: int, level: int) -> zstandard.ZstdCompressionParameters:
+def _parameters(level: int) -> zstandard.ZstdCompressionParameters:
     return zstandard.ZstdCompressionParameters.from_level(
         level,
         format=_FORMAT,
         write_content_size=True,  # checked before anything is unpacked
         write_checksum=False,  # the seal is stronger
         write_dict_id=False,  # the method names it
-        **(_THOROUGH if method == DICTIONARY_1 else {}),
+        **(_SEARCH if level == _THOROUGH else {}),
     )
 
 
@@ -112,19 +126,18 @@ class _Coders(threading.local):
 
     def compressor(self, method: int, level: int) -> zstandard.ZstdCompressor:
         made = zstandard.ZstdCompressor(
-            dict_data=_dictionary(method), compression_params=_parameters(method, level)
+            dict_data=dictionary(level) if method == DICTIONARY_1 else None,
+            compression_params=_parameters(level),
         )
         return self.compressors.setdefault((method, level), made)
 
     def decompressor(self, method: int) -> zstandard.ZstdDecompressor:
         if method not in (PLAIN, DICTIONARY_1):
             raise ValueError(f"unknown compression method {method}")
-        made = zstandard.ZstdDecompressor(dict_data=_dictionary(method), format=_FORMAT)
+        made = zstandard.ZstdDecompressor(
+            dict_data=dictionary() if method == DICTIONARY_1 else None, format=_FORMAT
+        )
         return self.decompressors.setdefault(method, made)
 
 
 _coders = _Coders()
-
-
-def _dictionary(method: int) -> zstandard.ZstdCompressionDict | None:
-    return dictionary() if method == DICTIONARY_1 else None

@@ -26,7 +26,6 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from statecore.codec.compression import (
     BODY_BYTES_MAX,
-    LEVEL_PATIENT,
     SNAPSHOT_BYTES_MAX,
     compress,
     decompress,
@@ -128,7 +127,7 @@ class Sealer:
         self, key: DataKey, version: int, time: int, body: bytes, writer: Writer
     ) -> bytes:
         """Return the stored snapshot."""
-        method, packed = compress(body, LEVEL_PATIENT)
+        method, packed = compress(body, patient=True)
         header, nonce = _write_header(method, key.epoch, time, writer, writer.next_number(), b"")
         bound = b"".join((self._snapshot_place, version.to_bytes(8, "big"), header))
         return header + key.cipher(writer.prefix).encrypt(nonce, packed, bound)

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 
 from statecore.change import Change, Patch
 from statecore.operations import REMOVE, Add, Extend, Operation, Put, Remove, Splice, Steps
-from statecore.packed import to_bytes
+from statecore.packed import Packed, Rope, fields_of, is_map, join_map, to_bytes
 from statecore.values import pack, unpack
 
 # On disk. Never renumber.
@@ -86,6 +86,31 @@ def read_operation(code: int, argument: Any) -> Operation:
 def read_change(wire: Wire, *, cleared: bool) -> Change:
     """Return the change of a flat tuple of operations."""
     return Change({key: read_operation(code, arg) for key, code, _, arg in rows(wire)}, cleared)
+
+
+def apply(code: int, argument: Any, old: Packed | None) -> Packed | None:
+    """Return what an operation makes of a packed value.
+
+    As ``read_operation(code, argument).apply(old)`` does, but a patch, which may hold many
+    operations, is done as it stands.
+
+    Raises:
+        OperationMismatch, ValueError: it does not fit, or there is none of this code.
+    """
+    if code == PUT:
+        return argument  # type: ignore[no-any-return]
+    if code == REMOVED:
+        return None
+    if code != PATCH or isinstance(old, Rope) or not (old is None or is_map(old)):
+        return read_operation(code, argument).apply(old)
+    fields = {} if old is None or argument[0] else fields_of(old)
+    for key, inner, _, its_argument in rows(argument[1]):
+        packed = apply(inner, its_argument, fields.get(key))
+        if packed is not None:
+            fields[key] = packed
+        else:
+            fields.pop(key, None)
+    return join_map(fields)
 
 
 def rows(wire: Wire) -> Iterator[tuple[str, int, int, Any]]:

@@ -1,0 +1,351 @@
+"""One thread: its checkpoints put, found and listed, on as many branches as it was forked into.
+
+A checkpoint is one event on the branch that it goes on with. Where that went on already, the
+thread is forked; unless somebody else went on with what we took for the last one: then nothing is
+written, since who continues a conversation must know how it went on.
+
+Every method is a coroutine that never suspends under the blocking face.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Final, NamedTuple
+
+from langgraph.checkpoint.base import CheckpointTuple, PendingWrite
+
+from statecore.agent_state import AgentState
+from statecore.change import Change
+from statecore.errors import Conflict, RetriesExhausted, WrongExpectedVersion
+from statecore.integrations.langgraph import layout
+from statecore.integrations.langgraph.changes import Growth, change_of, says_nothing
+from statecore.integrations.langgraph.layout import Envelope, Hidden
+from statecore.integrations.langgraph.objects import Objects, Shelf
+from statecore.integrations.langgraph.places import Found, Place, Places, event_id
+from statecore.integrations.langgraph.writes import (
+    Buffer,
+    Held,
+    Writes,
+    as_value,
+    in_order,
+    joined,
+    kept,
+    pending,
+)
+from statecore.manager import StateManager
+from statecore.operations import Put
+from statecore.values import pack
+
+_ATTEMPTS_MAX: Final = 1_000
+
+
+class Step(NamedTuple):
+    """A checkpoint, and what tasks wrote since."""
+
+    found: Found
+    writes: list[PendingWrite]
+    objects: Objects
+
+    @property
+    def parent(self) -> str | None:
+        """The checkpoint before."""
+        return self.found.envelope.parent
+
+    @property
+    def channels(self) -> list[str]:
+        """Those that have a value."""
+        return self.found.envelope.channels
+
+    def value(self, channel: str) -> Any:
+        """Return the value of a channel."""
+        packed = self.found.state.packed(layout.channel_key(self.found.namespace, channel))
+        assert packed is not None, "a checkpoint's channels are recorded with it"
+        return self.objects.thing(packed)
+
+
+class Thread:
+    """The checkpoints of one thread."""
+
+    def __init__(
+        self,
+        thread_id: str,
+        manager: StateManager,
+        objects: Objects,
+        buffer: Buffer,
+        growth: Growth,
+        served: dict[tuple[str, str], str],
+    ) -> None:
+        """Read and write a thread.
+
+        Args:
+            thread_id: what the framework calls it.
+            manager: of its agent, on the branch main.
+            objects: turns objects into values and back.
+            buffer: holds writes that are not recorded yet.
+            growth: knows lists again that grew.
+            served: the checkpoint we last took for a thread's last one, by thread and namespace.
+        """
+        self._id = thread_id
+        self._places = Places(manager)
+        self._objects = objects
+        self._buffer = buffer
+        self._growth = growth
+        self._served = served
+
+    @property
+    def id(self) -> str:
+        """What the framework calls it."""
+        return self._id
+
+    def found(self, namespace: str | None) -> AsyncIterator[Found]:
+        """Yield checkpoints, hidden ones too, the greatest id first; of one or all namespaces."""
+        return self._places.found(namespace)
+
+    # Putting
+
+    async def _place_for(self, namespace: str, parent: str | None, branch: str | None) -> Place:
+        """Return where the child of a checkpoint goes: behind it, or on a fork.
+
+        Raises:
+            WrongExpectedVersion: somebody else went on from what we took for the last checkpoint.
+        """
+        heads = await self._places.heads()
+        for manager, state in heads:
+            envelope = Envelope.of(state, namespace)
+            if parent is not None and envelope is not None and envelope.id == parent:
+                return Place(manager, state, envelope)
+        known = None if parent is None else await self._places.find(namespace, parent)
+        if known is None or parent is None:
+            state = heads[0][1] if heads else await self._places.main.to_change()
+            return Place(self._places.main, state, None)
+        if self._served.get((self._id, namespace)) == parent:
+            raise WrongExpectedVersion(
+                f"thread {self._id!r} went on from checkpoint {parent} elsewhere: read its latest "
+                "checkpoint again, or give this checkpoint_id to fork from it"
+            )
+        name = branch or f"fork-{known.state.version}-{len(heads)}"
+        fork = await known.manager.branch(name, known.state.version)
+        return Place(fork, await fork.at(), known.envelope)
+
+    async def put(
+        self,
+        namespace: str,
+        parent: str | None,
+        checkpoint: Mapping[str, Any],
+        metadata: Mapping[str, Any],
+        branch: str | None = None,
+    ) -> None:
+        """Record a checkpoint and what tasks wrote since its parent, as one event.
+
+        Raises:
+            WrongExpectedVersion: somebody else went on from what we took for the last checkpoint.
+        """
+        step = (self._id, namespace, parent or "")
+        held = self._buffer.take(step)
+        try:
+            await self._put(namespace, parent, checkpoint, metadata, held, branch)
+        except BaseException:
+            self._buffer.put_back(step, held)
+            raise
+        self._served[self._id, namespace] = str(checkpoint["id"])
+
+    async def _put(
+        self,
+        namespace: str,
+        parent: str | None,
+        checkpoint: Mapping[str, Any],
+        metadata: Mapping[str, Any],
+        held: Held,
+        branch: str | None,
+    ) -> None:
+        again = 0
+        envelope = Envelope(
+            id=checkpoint["id"],
+            parent=parent,
+            channels=list(checkpoint["channel_values"]),
+            rest=self._objects.value(layout.rest_of(checkpoint)),
+            metadata=self._objects.value(dict(metadata)),
+        )
+        for _ in range(_ATTEMPTS_MAX):
+            place = await self._place_for(namespace, parent, branch)
+            before = Envelope.of(place.state, namespace)
+            made = envelope.following(before)
+            values = checkpoint["channel_values"]
+            growing = self._growth.of(self._id, place.manager.branch_name, held.things)
+            change, grown = change_of(
+                namespace, made, before, place, values, self._objects, growing
+            )
+            if held.writes and parent is not None:
+                change = self._with_writes(change, namespace, parent, place.state, held.writes)
+            name = event_id(namespace, made.id, again)
+            try:
+                version = await place.manager.apply(
+                    change, event_id=name, expected_version=place.state.version
+                )
+            except Conflict:
+                continue  # somebody was faster: it may still be only their tasks' writes
+            if version > place.state.version:
+                after = await place.manager.at(version)
+                growing.learn(after, grown)
+                return
+            known = await place.manager.at(version)
+            there = Place(place.manager, known, None)
+            told = Envelope.of(known, namespace)
+            change, _ = change_of(namespace, made, told, there, values, self._objects, growing)
+            if says_nothing(change):
+                return  # put before: a retry
+            again += 1  # put before with other content, which this replaces
+        raise RetriesExhausted(f"thread {self._id!r}: others were faster {_ATTEMPTS_MAX} times")
+
+    def _with_writes(
+        self, change: Change, namespace: str, parent: str, state: AgentState, writes: Writes
+    ) -> Change:
+        key = layout.writes_key(namespace)
+        all_of_them = joined(kept(state, key, parent), writes, replace=True)
+        return change.operate(key, Put(pack(as_value(parent, all_of_them))))
+
+    async def record_writes(self, namespace: str, checkpoint_id: str) -> None:
+        """Record what is held of a checkpoint's tasks as an event of its own."""
+        step = (self._id, namespace, checkpoint_id)
+        held = self._buffer.take(step)
+        try:
+            if held.writes:
+                await self._record(namespace, checkpoint_id, held.writes)
+        except BaseException:
+            self._buffer.put_back(step, held)
+            raise
+
+    async def _record(self, namespace: str, checkpoint_id: str, writes: Writes) -> None:
+        for _ in range(_ATTEMPTS_MAX):
+            heads = await self._places.heads()
+            manager, state = (
+                self._places.main,
+                heads[0][1] if heads else await self._places.main.to_change(),
+            )
+            key = layout.late_key(namespace, checkpoint_id)
+            for branch, head in heads:
+                envelope = Envelope.of(head, namespace)
+                if envelope is not None and envelope.id == checkpoint_id:
+                    manager, state, key = branch, head, layout.writes_key(namespace)
+            all_of_them = joined(kept(state, key, checkpoint_id), writes, replace=True)
+            change = Change({key: Put(pack(as_value(checkpoint_id, all_of_them)))})
+            try:
+                await manager.apply(change, expected_version=state.version)
+            except Conflict:
+                continue
+            return
+        raise RetriesExhausted(f"thread {self._id!r}: others were faster {_ATTEMPTS_MAX} times")
+
+    # Getting
+
+    async def get(self, namespace: str, checkpoint_id: str | None) -> CheckpointTuple | None:
+        """Return a checkpoint, or the last one; ``None`` where there is none."""
+        heads = await self._places.heads()
+        if not heads:
+            return None
+        hidden = Hidden.of(heads[0][1])
+        if checkpoint_id is None:
+            place = await self._places.latest(namespace, heads, hidden)
+        else:
+            self._served.pop((self._id, namespace), None)
+            place = await self._places.find(namespace, checkpoint_id)
+        if place is None or place.envelope is None or (namespace, place.envelope.id) in hidden:
+            return None
+        if checkpoint_id is None:
+            self._served[self._id, namespace] = place.envelope.id
+        last = await self._places.last_with(place, namespace)
+        found = Found(namespace, place.envelope, place.state, last)
+        growing = self._growth.of(self._id, place.manager.branch_name, ())
+        made = self.tuple_of(found, heads[0][1], Shelf(self._objects))
+        if last is place.state or checkpoint_id is None:
+            growing.learn(place.state, _lists(namespace, made))
+        return made
+
+    def tuple_of(self, found: Found, head: AgentState, shelf: Shelf) -> CheckpointTuple:
+        """Return a checkpoint as the framework wants it."""
+        namespace, envelope, state, last = found
+        writes = pending(namespace, envelope.id, last, head, self.held(found))
+        values = {}
+        for name in envelope.channels:
+            key = layout.channel_key(namespace, name)
+            packed = state.packed(key)
+            assert packed is not None, "a checkpoint's channels are recorded with it"
+            values[name] = shelf.thing(key, packed)
+        checkpoint: Any = {
+            **self._objects.restored(envelope.rest),
+            "id": envelope.id,
+            "channel_values": values,
+        }
+        return CheckpointTuple(
+            self.config(namespace, envelope.id),
+            checkpoint,
+            self._objects.restored(envelope.metadata),
+            None if envelope.parent is None else self.config(namespace, envelope.parent),
+            in_order(writes, self._objects),
+        )
+
+    def shelf(self) -> Shelf:
+        """Return a shelf for checkpoints that are handed out together."""
+        return Shelf(self._objects)
+
+    def metadata_of(self, found: Found) -> Mapping[str, Any]:
+        """Return what a checkpoint's metadata says."""
+        metadata: Mapping[str, Any] = self._objects.restored(found.envelope.metadata)
+        return metadata
+
+    def held(self, found: Found) -> Writes:
+        """Return what is held of a checkpoint's tasks."""
+        return self._buffer.peek((self._id, found.namespace, found.envelope.id))
+
+    async def parent_of(self, namespace: str, checkpoint_id: str | None) -> str | None:
+        """Return the parent of a checkpoint, or of the last one."""
+        if checkpoint_id is None:
+            heads = await self._places.heads()
+            hidden = Hidden.of(heads[0][1]) if heads else Hidden()
+            place = await self._places.latest(namespace, heads, hidden)
+        else:
+            place = await self._places.find(namespace, checkpoint_id)
+        return place.envelope.parent if place and place.envelope else None
+
+    async def step_at(self, namespace: str, checkpoint_id: str) -> Step | None:
+        """Return a checkpoint's part in the history of delta channels; hidden ones too."""
+        place = await self._places.find(namespace, checkpoint_id)
+        if place is None or place.envelope is None:
+            return None
+        last, (_, head) = (
+            await self._places.last_with(place, namespace),
+            (await self._places.heads())[0],
+        )
+        found = Found(namespace, place.envelope, place.state, last)
+        writes = pending(namespace, checkpoint_id, last, head, self.held(found))
+        return Step(found, in_order(writes, self._objects), self._objects)
+
+    def config(self, namespace: str, checkpoint_id: str) -> Any:
+        """Return the config that names a checkpoint."""
+        return {
+            "configurable": {
+                "thread_id": self._id,
+                "checkpoint_ns": namespace,
+                "checkpoint_id": checkpoint_id,
+            }
+        }
+
+    async def hidden(self) -> tuple[AgentState, Hidden] | None:
+        """Return the thread's state now, and which checkpoints are hidden; ``None`` of none."""
+        heads = await self._places.heads()
+        return (heads[0][1], Hidden.of(heads[0][1])) if heads else None
+
+    # Hiding
+
+    async def hide(self, hidden: Hidden) -> None:
+        """Record which checkpoints are hidden."""
+        await self._places.main.set_state(layout.HIDDEN, hidden.value(), reason="deleted or pruned")
+
+
+def _lists(namespace: str, made: CheckpointTuple) -> dict[str, list[Any]]:
+    values = made.checkpoint["channel_values"]
+    return {
+        layout.channel_key(namespace, name): thing
+        for name, thing in values.items()
+        if type(thing) is list
+    }
