@@ -122,8 +122,7 @@ class StatecoreSessionService(InStore, BaseSessionService):
 
         Args:
             app_name, user_id, session_id: which.
-            config: at most how many of the last events, and from which time on, in seconds since
-                1970, UTC.
+            config: how many of the last events at most, and since when, in seconds since 1970.
         """
         manager = await self._find(app_name, user_id, session_id)
         if manager is None:
