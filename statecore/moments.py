@@ -28,6 +28,9 @@ def version_of(point: Point | None, stream: Stream, root: Root, timeline: Timeli
         VersionNotFound, TagNotFound: there is no such moment.
         Erased: there was, and it was erased.
     """
+    if type(point) is int:
+        timeline.require_version(stream, point)
+        return point
     if point is None:
         return root.version
     if isinstance(point, str):
@@ -40,7 +43,4 @@ def version_of(point: Point | None, stream: Stream, root: Root, timeline: Timeli
         return timeline.version_at_time(stream, to_microseconds(point))
     if isinstance(point, Position):
         return timeline.version_at_position(stream, point)
-    if type(point) is not int:
-        raise InputError(f"a moment is a version, a time or a tag, not {type(point).__name__}")
-    timeline.require_version(stream, point)
-    return point
+    raise InputError(f"a moment is a version, a time or a tag, not {type(point).__name__}")

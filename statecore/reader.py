@@ -18,7 +18,7 @@ from statecore.moments import Point, version_of
 from statecore.packed import thaw
 from statecore.state import Root
 from statecore.stream import STALE, StreamName
-from statecore.values import Value, check_key
+from statecore.values import Value
 
 _DIFF_NEAR: Final = 256  # events; composing so many takes about a millisecond
 
@@ -71,8 +71,17 @@ class StateReader:
         Raises:
             Expired, Erased: the state has ended; it is not read as empty.
         """
-        if self._stream.freshness == STALE:
+        if not self.is_loaded:
             await self._load()
+        return self.get_now(key, default, into=into)
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the state was looked at before: then reading a key needs no waiting."""
+        return self._stream.freshness != STALE
+
+    def get_now(self, key: str, default: Value = None, *, into: type[Any] | None = None) -> Value:
+        """Return what ``get_state`` does, where the state is loaded."""
         cell = self._root().cells.get(key)
         if cell is None:
             return default
@@ -96,9 +105,12 @@ class StateReader:
 
     async def value_at(self, key: str, point: Point, default: Value = None) -> Value:
         """Return a fresh value of one key at a moment, without building the whole state."""
-        check_key(key)
-        if self._stream.freshness == STALE:
+        if not self.is_loaded:
             await self._load()
+        return self.value_now(key, point, default)
+
+    def value_now(self, key: str, point: Point, default: Value = None) -> Value:
+        """Return what ``value_at`` does, where the state is loaded."""
         packed = self._engine.timeline.value_at(self._stream, key, self._version(point))
         return default if packed is None else thaw(packed)
 
@@ -201,7 +213,7 @@ class StateReader:
 
     async def _load(self) -> None:
         """Load the state before its first use, which may take a while."""
-        if self._stream.freshness == STALE:
+        if not self.is_loaded:
             with suppress(DamagedRecord):  # who reads what it concerns is told again
                 await self._engine.waiter.away(self._engine.streams.refresh, self._stream)
 

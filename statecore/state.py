@@ -214,8 +214,8 @@ def _record(operation: Operation, old: Packed | None) -> tuple[int, Any, Packed 
             if extend is not None:
                 return EXTEND, (extend.count, extend.items), extend.apply(old)
         return PUT, packed, packed
-    new = operation.apply(old)
     code, argument = write_operation(operation)
+    new = apply(code, argument, old)
     if code != REMOVED and new is not None and len(new) <= _WHOLE_BYTES_MAX:
         argument = (*argument, to_bytes(new))
     return code, argument, new

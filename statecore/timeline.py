@@ -22,6 +22,7 @@ from statecore.recorders import EVERYTHING, Row, row_of
 from statecore.state import Root, changed_keys, fold, values_of
 from statecore.stream import Stream
 from statecore.streams import Streams
+from statecore.values import check_key
 
 _CHAIN_MAX: Final = 32  # operations that build on each other, before replay is cheaper
 _COMPOSED_MAX: Final = 2_000  # events, before comparing two states is cheaper
@@ -76,6 +77,7 @@ class Timeline:
         known, packed = self._values.find(stream.id, key, version)
         if known:
             return packed
+        check_key(key)
         touched, until = self._history.last_touched(stream, key, version)
         cleared = self._last_cleared(stream, version)
         # The next clear may come before the next touch.

@@ -148,7 +148,7 @@ def change_of(
     if before is None:
         operations[key] = Put(pack(fields))
     else:
-        operations[key] = Patch(layout.change_between(before.fields(), fields))
+        operations[key] = Patch(layout.change_between(layout.fields_in(state, namespace), fields))
     run = envelope.metadata.get("run_id")
     if isinstance(run, str) and state.packed(layout.run_key(run)) is None:
         operations[layout.run_key(run)] = Put(pack(value=True))

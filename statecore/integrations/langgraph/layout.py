@@ -32,6 +32,7 @@ _OURS: Final = "lg:"
 HIDDEN: Final = _OURS + "hidden"
 _CHECKPOINT: Final = _OURS + "checkpoint"
 
+_NOTHING: Final = object()
 _VERSION_WITH_TIME: Final = 6
 _GREGORIAN: Final = datetime(1582, 10, 15, tzinfo=UTC)  # from which such UUIDs count
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -111,7 +112,7 @@ class Envelope:
     def of(cls, state: AgentState, namespace: str) -> Envelope | None:
         """Return a namespace's last checkpoint in a state; ``None`` where there is none."""
         packed = state.packed(checkpoint_key(namespace))
-        return None if packed is None else _read(to_bytes(packed))
+        return None if packed is None else _read(to_bytes(packed))[1]
 
     @classmethod
     def read(cls, kept: Any) -> Envelope:
@@ -148,29 +149,30 @@ def _last_updated(versions: Mapping[str, Any]) -> list[str]:
     return sorted(name for name, version in versions.items() if version == last)
 
 
+def fields_in(state: AgentState, namespace: str) -> Mapping[str, Any]:
+    """Return a namespace's last checkpoint in a state as it is recorded; not to be changed."""
+    packed = state.packed(checkpoint_key(namespace))
+    return {} if packed is None else _read(to_bytes(packed))[0]
+
+
 @lru_cache(maxsize=256)
-def _read(packed: bytes) -> Envelope:
-    return Envelope.read(thaw(packed))
+def _read(packed: bytes) -> tuple[dict[str, Any], Envelope]:
+    fields: Any = thaw(packed)
+    return fields, Envelope.read(fields)
 
 
 def change_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> Change:
     """Return what leads from one map to another, field by field."""
     operations: dict[str, Operation] = {key: REMOVE for key in before if key not in after}
     for key, new in after.items():
-        old = before.get(key)
-        if type(old) is dict and type(new) is dict:
+        old, kind = before.get(key, _NOTHING), type(new)
+        if type(old) is kind and kind is dict:
             inner = change_between(old, new)
             if inner.operations:
                 operations[key] = Patch(inner)
-        elif key not in before or not _is_same(old, new):
+        elif type(old) is not kind or old != new or (kind is list and not same(old, new)):
             operations[key] = Put(pack(new))
     return Change(operations)
-
-
-def _is_same(old: Any, new: Any) -> bool:
-    if type(old) is not type(new):
-        return False
-    return same(old, new) if type(old) is list else bool(old == new)
 
 
 @dataclass(slots=True)
@@ -204,6 +206,7 @@ def rest_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     return {name: part for name, part in checkpoint.items() if name not in ("id", "channel_values")}
 
 
+@lru_cache(maxsize=1024)
 def tight(text: str) -> UUID | str:
     """Return an id in 16 bytes, where it is one that comes back the same."""
     try:
@@ -230,6 +233,7 @@ def _time_after(checkpoint_id: str, microseconds: int) -> str:
     return (_time_of(checkpoint_id) + timedelta(microseconds=microseconds)).isoformat()
 
 
+@lru_cache(maxsize=1024)
 def _time_of(checkpoint_id: str) -> datetime:
     """Return when an id was made, to the microsecond.
 
