@@ -11,7 +11,7 @@ from statecore.packed import Packed
 from statecore.state import Root
 
 _INTERVALS_MAX: Final = 256  # of one key
-_VERSIONS_APART: Final = 256  # roots are kept so far from each other, mostly
+_VERSIONS_APART: Final = 64  # roots are kept so far from each other, mostly
 _NODE_BYTES: Final = 1024  # of the persistent map, that replacing one value makes anew
 
 

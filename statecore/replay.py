@@ -15,7 +15,7 @@ from statecore.recorders import LogStore, Row, row_of
 from statecore.state import Root, empty, fold, forked
 from statecore.stream import Aids, Stream
 
-WARM_DISTANCE: Final = 256  # versions between roots kept warm
+WARM_DISTANCE: Final = 64  # versions between roots kept warm
 
 
 class Replay:
