@@ -19,7 +19,7 @@ from statecore.integrations.langgraph import layout
 from statecore.integrations.langgraph.layout import Envelope
 from statecore.integrations.langgraph.objects import Objects
 from statecore.operations import REMOVE, Extend, Operation, Put
-from statecore.packed import Packed, same_packed
+from statecore.packed import Packed, is_list, same_packed
 from statecore.values import pack
 
 _LISTS_MAX: Final = 4096
@@ -101,6 +101,8 @@ class Growing:
             known = self._lists.get(place)
             if packed is None or (known is not None and known.packed is packed):
                 continue
+            if not is_list(packed):
+                continue  # a serialized tuple, say, which comes back as a list
             copy = items.copy()  # a reducer may go on with the list itself
             grew = known is not None and key in self._grew
             self._lists[place] = known.more(copy, packed) if known and grew else Grown(packed, copy)
