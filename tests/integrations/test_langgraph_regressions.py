@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import pytest
 
@@ -11,10 +12,17 @@ pytest.importorskip("langgraph.checkpoint.base", reason="needs statecore[langgra
 
 from langgraph.checkpoint.base import Checkpoint, empty_checkpoint
 from langgraph.func import entrypoint
+from langgraph.graph import START, StateGraph
+from langgraph.types import Command, interrupt
 
 from statecore.integrations.langgraph import StatecoreSaver
 
 KEY = b"k" * 32
+
+
+class Attempts(TypedDict):
+    steps: Annotated[list[str], operator.add]
+    attempt: int
 
 
 @pytest.fixture(params=[0.0, 60.0], ids=["at once", "held"])
@@ -41,6 +49,12 @@ def put(saver: StatecoreSaver, number: int, parent: int | None = None, **values:
     saver.put(config(parent), checkpoint, {"step": number}, checkpoint["channel_versions"])
 
 
+def writes(saver: StatecoreSaver, number: int) -> Any:
+    found = saver.get_tuple(config(number))
+    assert found is not None
+    return found.pending_writes
+
+
 def value(saver: StatecoreSaver, channel: str) -> Any:
     found = saver.get_tuple(config())
     assert found is not None
@@ -57,6 +71,72 @@ def test_a_map_that_changed_twice_is_read(saver: StatecoreSaver) -> None:
     assert [answer["previous"] for answer in answers] == [None, "one", "two"]
 
 
+def test_what_failed_is_told_of_its_own_checkpoint_only(saver: StatecoreSaver) -> None:
+    def work(state: Attempts) -> dict[str, Any]:
+        if state["attempt"] == 1:
+            raise RuntimeError("not yet")
+        return {"steps": ["worked"]}
+
+    builder = StateGraph(Attempts)
+    builder.add_node("work", work)
+    builder.add_edge(START, "work")
+    graph = builder.compile(checkpointer=saver)
+    with pytest.raises(RuntimeError):
+        graph.invoke({"steps": [], "attempt": 1}, config())
+
+    graph.invoke({"steps": [], "attempt": 2}, config())
+
+    told = [[task.error for task in each.tasks] for each in graph.get_state_history(config())]
+    assert told == [[], [None], [None], ["RuntimeError('not yet')"], [None]]
+
+
+def test_a_checkpoint_without_writes_leaves_those_of_its_grandparent(saver: StatecoreSaver) -> None:
+    put(saver, 1)
+    saver.put_writes(config(1), [("__error__", "failed")], "task")
+    put(saver, 2, parent=1)
+
+    put(saver, 3, parent=2)
+
+    assert writes(saver, 1) == [("task", "__error__", "failed")]
+    assert writes(saver, 2) == []
+    assert writes(saver, 3) == []
+
+
+def test_the_first_of_what_a_task_wrote_counts_and_the_last_error(saver: StatecoreSaver) -> None:
+    put(saver, 1)
+    for said in ("first", "last"):
+        saver.put_writes(config(1), [("channel", said)], "task")
+        saver.put_writes(config(1), [("__error__", said)], "task")
+
+    assert writes(saver, 1) == [("task", "__error__", "last"), ("task", "channel", "first")]
+
+
+def test_an_interrupt_that_came_before_its_checkpoint_gives_way_to_the_next(
+    saver: StatecoreSaver,
+) -> None:
+    put(saver, 1)
+    saver.put_writes(config(2), [("__interrupt__", "first")], "task")
+    put(saver, 2, parent=1)
+
+    saver.put_writes(config(2), [("__interrupt__", "second")], "task")
+    before = writes(saver, 2)
+    put(saver, 3, parent=2)
+
+    assert before == writes(saver, 2) == [("task", "__interrupt__", "second")]
+
+
+def test_what_was_written_before_a_fork_stays_with_the_checkpoint(saver: StatecoreSaver) -> None:
+    put(saver, 1)
+    put(saver, 2, parent=1)
+    saver.put_writes(config(1), [("channel", "again")], "task")
+
+    put(saver, 3, parent=1)
+
+    assert writes(saver, 1) == [("task", "channel", "again")]
+    history = saver.get_delta_channel_history(config=config(3), channels=["channel"])
+    assert history["channel"]["writes"] == [("task", "channel", "again")]
+
+
 def test_a_tuple_read_back_as_a_list_can_grow(saver: StatecoreSaver) -> None:
     put(saver, 1, channel=("one",))
     items = value(saver, "channel")
@@ -64,3 +144,21 @@ def test_a_tuple_read_back_as_a_list_can_grow(saver: StatecoreSaver) -> None:
     put(saver, 2, parent=1, channel=[*items, "two"])
 
     assert value(saver, "channel") == ["one", "two"]
+
+
+def test_two_interrupts_of_one_node_are_answered_in_turn(saver: StatecoreSaver) -> None:
+    def ask(state: Attempts) -> dict[str, Any]:
+        return {"steps": [interrupt("first?"), interrupt("second?")]}
+
+    builder = StateGraph(Attempts)
+    builder.add_node("ask", ask)
+    builder.add_edge(START, "ask")
+    graph = builder.compile(checkpointer=saver)
+
+    graph.invoke({"steps": [], "attempt": 1}, config())
+    graph.invoke(Command(resume="one"), config())
+    asked = graph.get_state(config()).interrupts
+    done = graph.invoke(Command(resume="two"), config())
+
+    assert [each.value for each in asked] == ["second?"]
+    assert done["steps"] == ["one", "two"]

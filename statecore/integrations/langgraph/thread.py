@@ -34,7 +34,7 @@ from statecore.integrations.langgraph.writes import (
     pending,
 )
 from statecore.manager import StateManager
-from statecore.operations import Put
+from statecore.operations import REMOVE, Put
 from statecore.values import pack
 
 _ATTEMPTS_MAX: Final = 1_000
@@ -169,6 +169,9 @@ class Thread:
         )
         for _ in range(_ATTEMPTS_MAX):
             place = await self._place_for(namespace, parent, branch)
+            if held.writes and parent is not None and await self._is_elsewhere(place):
+                await self._record(namespace, parent, held.writes)
+                held.writes = {}
             before = Envelope.of(place.state, namespace)
             made = envelope.following(before)
             values = checkpoint["channel_values"]
@@ -176,8 +179,8 @@ class Thread:
             change, grown = change_of(
                 namespace, made, before, place, values, self._objects, growing
             )
-            if held.writes and parent is not None:
-                change = self._with_writes(change, namespace, parent, place.state, held.writes)
+            if parent is not None and place.envelope is not None:
+                change = self._with_writes(change, namespace, parent, place, held.writes)
             name = event_id(namespace, made.id, again)
             try:
                 version = await place.manager.apply(
@@ -195,12 +198,28 @@ class Thread:
             again += 1  # put before with other content, which this replaces
         raise RetriesExhausted(f"thread {self._id!r}: others were faster {_ATTEMPTS_MAX} times")
 
+    async def _is_elsewhere(self, place: Place) -> bool:
+        """Tell whether a checkpoint's parent is on another branch than it, or nowhere.
+
+        What tasks wrote since the parent is to be found where that is.
+        """
+        return place.envelope is None or await self._is_fresh(place.manager, place.state)
+
+    async def _is_fresh(self, branch: StateManager, head: AgentState) -> bool:
+        """Tell whether nothing was recorded on a branch yet."""
+        return head.version == await branch.start()
+
     def _with_writes(
-        self, change: Change, namespace: str, parent: str, state: AgentState, writes: Writes
+        self, change: Change, namespace: str, parent: str, place: Place, writes: Writes
     ) -> Change:
-        all_of_them = joined(kept(state, namespace, parent), writes, replace=True)
-        packed = pack(as_value(all_of_them, before=True))
-        return change.operate(layout.writes_key(namespace), Put(packed))
+        late_key, key = layout.late_key(namespace, parent), layout.writes_key(namespace)
+        more = joined(late(place.state, namespace, parent), writes)
+        if not more:
+            return change
+        if place.state.packed(late_key) is not None:
+            change = change.operate(late_key, REMOVE)
+        all_of_them = joined(kept(place.state, namespace, parent), more)
+        return change.operate(key, Put(pack(as_value(all_of_them, parent))))
 
     async def record_writes(self, namespace: str, checkpoint_id: str) -> None:
         """Record what is held of a checkpoint's tasks as an event of its own."""
@@ -224,11 +243,14 @@ class Thread:
             before = late(state, namespace, checkpoint_id)
             for branch, head in heads:
                 envelope = Envelope.of(head, namespace)
-                if envelope is not None and envelope.id == checkpoint_id:
+                # Where some are late already, newer ones must not stand below them.
+                if before or envelope is None or envelope.id != checkpoint_id:
+                    continue
+                if not await self._is_fresh(branch, head):
                     manager, state, key = branch, head, layout.writes_key(namespace)
                     before = kept(head, namespace, checkpoint_id)
-            all_of_them = joined(before, writes, replace=True)
-            change = Change({key: Put(pack(as_value(all_of_them, before=False)))})
+            all_of_them = joined(before, writes)
+            change = Change({key: Put(pack(as_value(all_of_them, checkpoint_id)))})
             try:
                 await manager.apply(change, expected_version=state.version)
             except Conflict:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 from langgraph.checkpoint.base import WRITES_IDX_MAP, PendingWrite, writes_sort_key
 
 from statecore.agent_state import AgentState
-from statecore.integrations.langgraph.layout import Envelope, late_key, tight, writes_key
+from statecore.integrations.langgraph.layout import late_key, tight, writes_key
 from statecore.integrations.langgraph.objects import Objects
 from statecore.packed import thaw
 from statecore.values import Value
@@ -28,54 +28,38 @@ Place: TypeAlias = tuple[str, int]  # the task's id, and the index among its wri
 Writes: TypeAlias = dict[Place, Write]
 
 
-def written(
-    writes: Sequence[tuple[str, Any]], task_id: str, path: str, objects: Objects
-) -> tuple[Writes, bool]:
-    """Return what a task wrote, and whether it replaces what it wrote to the same places before.
-
-    Errors, interrupts and the like have places of their own, and the last of them counts; of
-    other writes the first one does, since a task that runs again writes the same.
-    """
-    made = {
+def written(writes: Sequence[tuple[str, Any]], task_id: str, path: str, objects: Objects) -> Writes:
+    """Return what a task wrote."""
+    return {
         (task_id, WRITES_IDX_MAP.get(channel, at)): Write(path, channel, objects.both(thing)[0])
         for at, (channel, thing) in enumerate(writes)
     }
-    return made, is_special(writes)
 
 
-def is_special(writes: Sequence[tuple[str, Any]]) -> bool:
-    """Tell whether these are all errors, interrupts and the like."""
-    return all(channel in WRITES_IDX_MAP for channel, _ in writes)
+def joined(before: Mapping[Place, Write], more: Mapping[Place, Write]) -> Writes:
+    """Return the writes after more of them came.
 
-
-def joined(before: Mapping[Place, Write], more: Mapping[Place, Write], *, replace: bool) -> Writes:
-    """Return the writes after more of them came."""
-    return {**before, **more} if replace else {**more, **before}
-
-
-def as_value(writes: Mapping[Place, Write], *, before: bool) -> Value:
-    """Return what tasks wrote as a value.
-
-    Args:
-        writes: what they wrote.
-        before: whether since the parent of the checkpoint it stands by, or since that itself.
+    Errors, interrupts and the like have places below 0, and the last of them counts; of other
+    writes the first one does, since a task that runs again writes the same.
     """
+    special = {place: write for place, write in more.items() if place[1] < 0}
+    return {**more, **before, **special}
+
+
+def as_value(writes: Mapping[Place, Write], checkpoint_id: str) -> Value:
+    """Return what tasks wrote since a checkpoint as a value, which names that."""
     tasks: dict[str, Any] = {}
     for (task_id, at), (path, channel, value) in writes.items():
         task = tasks.setdefault(task_id, [tight(task_id), path, []])
         task[2].append([at, channel, value])
-    return [before, *tasks.values()]
+    return [tight(checkpoint_id), *tasks.values()]
 
 
 def kept(state: AgentState, namespace: str, checkpoint_id: str) -> Writes:
     """Return what tasks wrote since a checkpoint that stands by it, or by its child."""
-    packed, envelope = state.packed(writes_key(namespace)), Envelope.of(state, namespace)
-    if packed is None or envelope is None:
-        return {}
-    value: Any = thaw(packed)
-    before, *tasks = value
-    of = envelope.parent if before else envelope.id
-    return _read(tasks) if of == checkpoint_id else {}
+    packed = state.packed(writes_key(namespace))
+    value: Any = [""] if packed is None else thaw(packed)
+    return _read(value[1:]) if str(value[0]) == checkpoint_id else {}
 
 
 def late(state: AgentState, namespace: str, checkpoint_id: str) -> Writes:
@@ -106,8 +90,8 @@ def pending(
         held: those not recorded yet.
     """
     found = kept(last, namespace, checkpoint_id)
-    found = joined(found, late(head, namespace, checkpoint_id), replace=True)
-    return joined(found, held, replace=True)
+    found = joined(found, late(head, namespace, checkpoint_id))
+    return joined(found, held)
 
 
 def in_order(writes: Mapping[Place, Write], objects: Objects) -> list[PendingWrite]:
@@ -139,11 +123,11 @@ class Buffer:
         self._held: dict[Step, Held] = {}
         self._lock = threading.Lock()
 
-    def add(self, step: Step, writes: Writes, things: Iterable[Any], *, replace: bool) -> None:
+    def add(self, step: Step, writes: Writes, things: Iterable[Any]) -> None:
         """Hold more writes of a checkpoint's tasks."""
         with self._lock:
             held = self._held.setdefault(step, Held())
-            held.writes = joined(held.writes, writes, replace=replace)
+            held.writes = joined(held.writes, writes)
             held.things += things
 
     def peek(self, step: Step) -> Writes:
@@ -163,7 +147,7 @@ class Buffer:
             with self._lock:
                 now = self._held.setdefault(step, held)
                 if now is not held:
-                    now.writes = joined(held.writes, now.writes, replace=True)
+                    now.writes = joined(held.writes, now.writes)
                     now.things += held.things
 
     def due(self, seconds: float) -> list[Step]:
