@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import threading
 from collections.abc import Iterator
 from typing import Annotated, Any, TypedDict
 
@@ -16,6 +17,7 @@ from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
 
 from statecore.integrations.langgraph import StatecoreSaver
+from statecore.integrations.langgraph.flusher import Flusher
 
 KEY = b"k" * 32
 
@@ -162,3 +164,34 @@ def test_two_interrupts_of_one_node_are_answered_in_turn(saver: StatecoreSaver) 
 
     assert [each.value for each in asked] == ["second?"]
     assert done["steps"] == ["one", "two"]
+
+
+def test_what_was_written_is_found_where_another_namespace_forked(saver: StatecoreSaver) -> None:
+    inner = {"configurable": {"thread_id": "thread", "checkpoint_ns": "inner"}}
+    put(saver, 1)
+    checkpoint: Checkpoint = empty_checkpoint()
+    parent: Any = inner
+    for number in (2, 3):
+        parent = saver.put(parent, {**checkpoint, "id": id_of(number)}, {}, {})
+    put(saver, 4, parent=1)
+    saver.put_writes(config(4), [("channel", "said")], "task")
+    forked: Any = {"configurable": {**inner["configurable"], "checkpoint_id": id_of(2)}}
+
+    saver.put(forked, {**checkpoint, "id": id_of(5)}, {}, {})
+    saver.put_writes(config(4), [("__error__", "failed")], "task")
+
+    assert writes(saver, 4) == [("task", "__error__", "failed"), ("task", "channel", "said")]
+
+
+def test_closing_ends_the_thread_whatever_it_is_about_to_do() -> None:
+    def open_and_close() -> None:
+        for _ in range(300):
+            flusher = Flusher(lambda: True, 0)
+            flusher.attend()
+            flusher.close()
+
+    worker = threading.Thread(target=open_and_close, daemon=True)
+    worker.start()
+    worker.join(60)
+
+    assert not worker.is_alive()

@@ -169,9 +169,11 @@ class Thread:
         )
         for _ in range(_ATTEMPTS_MAX):
             place = await self._place_for(namespace, parent, branch)
-            if held.writes and parent is not None and await self._is_elsewhere(place):
-                await self._record(namespace, parent, held.writes)
-                held.writes = {}
+            if held.writes and parent is not None:
+                on = None if place.envelope is None else place.manager
+                if on is None or not await self._places.is_from(on, namespace, parent):
+                    await self._record(namespace, parent, held.writes)  # where the parent is
+                    held.writes = {}
             before = Envelope.of(place.state, namespace)
             made = envelope.following(before)
             values = checkpoint["channel_values"]
@@ -197,17 +199,6 @@ class Thread:
                 return  # put before: a retry
             again += 1  # put before with other content, which this replaces
         raise RetriesExhausted(f"thread {self._id!r}: others were faster {_ATTEMPTS_MAX} times")
-
-    async def _is_elsewhere(self, place: Place) -> bool:
-        """Tell whether a checkpoint's parent is on another branch than it, or nowhere.
-
-        What tasks wrote since the parent is to be found where that is.
-        """
-        return place.envelope is None or await self._is_fresh(place.manager, place.state)
-
-    async def _is_fresh(self, branch: StateManager, head: AgentState) -> bool:
-        """Tell whether nothing was recorded on a branch yet."""
-        return head.version == await branch.start()
 
     def _with_writes(
         self, change: Change, namespace: str, parent: str, place: Place, writes: Writes
@@ -246,7 +237,7 @@ class Thread:
                 # Where some are late already, newer ones must not stand below them.
                 if before or envelope is None or envelope.id != checkpoint_id:
                     continue
-                if not await self._is_fresh(branch, head):
+                if await self._places.is_from(branch, namespace, checkpoint_id):
                     manager, state, key = branch, head, layout.writes_key(namespace)
                     before = kept(head, namespace, checkpoint_id)
             all_of_them = joined(before, writes)
