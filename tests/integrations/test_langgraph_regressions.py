@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, TypedDict
 
 import pytest
@@ -183,15 +183,27 @@ def test_what_was_written_is_found_where_another_namespace_forked(saver: Stateco
     assert writes(saver, 4) == [("task", "__error__", "failed"), ("task", "channel", "said")]
 
 
-def test_closing_ends_the_thread_whatever_it_is_about_to_do() -> None:
-    def open_and_close() -> None:
-        for _ in range(300):
-            flusher = Flusher(lambda: True, 0)
-            flusher.attend()
-            flusher.close()
+class ClosedMeanwhile(threading.Event):
+    """What is held, in a flusher that is closed at the worst moment: when it forgets it."""
 
-    worker = threading.Thread(target=open_and_close, daemon=True)
-    worker.start()
-    worker.join(60)
+    closing: Callable[[], None]
 
-    assert not worker.is_alive()
+    def clear(self) -> None:
+        self.closing()
+        super().clear()
+
+
+def test_closing_ends_a_flusher_that_is_just_at_work() -> None:
+    flusher = Flusher(lambda: True, 0)
+    flusher._held = held = ClosedMeanwhile()
+
+    def begin_to_close() -> None:
+        flusher._closed.set()
+        held.set()
+
+    held.closing = begin_to_close
+    flusher.attend()
+
+    assert flusher._thread is not None
+    flusher._thread.join(10)
+    assert not flusher._thread.is_alive()
