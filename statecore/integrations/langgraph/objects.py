@@ -76,7 +76,7 @@ class Objects:
 
     def _serialized(self, thing: Any) -> Value:
         name, serialized = self._serde.dumps_typed(thing)
-        return {_MARK + name: serialized}
+        return {_MARK + name: bytes(serialized)}  # some give a bytearray
 
 
 class Shelf:
