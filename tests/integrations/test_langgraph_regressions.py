@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("langgraph.checkpoint.base", reason="needs statecore[langgraph]")
 
 from langgraph.checkpoint.base import Checkpoint, empty_checkpoint
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.func import entrypoint
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
@@ -183,6 +184,34 @@ def test_what_was_written_is_found_where_another_namespace_forked(saver: Stateco
     assert writes(saver, 4) == [("task", "__error__", "failed"), ("task", "channel", "said")]
 
 
+class Growing(JsonPlusSerializer):
+    """Serializes while a reducer goes on with a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.items: list[str] = []
+
+    def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
+        self.items.append("meanwhile")
+        return super().dumps_typed(obj)
+
+
+def test_what_a_list_got_while_it_was_recorded_is_recorded_next() -> None:
+    serde = Growing()
+    with StatecoreSaver.from_conn_string(":memory:", key=KEY, serde=serde) as saver:
+        put(saver, 1, items=serde.items, thing=("serialized",))
+
+        put(saver, 2, parent=1, items=[*serde.items, "then"])
+
+        assert value(saver, "items") == ["meanwhile", "then"]
+
+
+def test_a_bytearray_is_kept(saver: StatecoreSaver) -> None:
+    put(saver, 1, channel=bytearray(b"bytes"))
+
+    assert value(saver, "channel") == bytearray(b"bytes")
+
+
 class ClosedMeanwhile(threading.Event):
     """What is held, in a flusher that is closed at the worst moment: when it forgets it."""
 
@@ -194,7 +223,7 @@ class ClosedMeanwhile(threading.Event):
 
 
 def test_closing_ends_a_flusher_that_is_just_at_work() -> None:
-    flusher = Flusher(lambda: True, 0)
+    flusher = Flusher(lambda: False, 0)
     flusher._held = held = ClosedMeanwhile()
 
     def begin_to_close() -> None:

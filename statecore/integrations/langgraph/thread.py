@@ -358,7 +358,7 @@ class Thread:
 def _lists(namespace: str, made: CheckpointTuple) -> dict[str, list[Any]]:
     values = made.checkpoint["channel_values"]
     return {
-        layout.channel_key(namespace, name): thing
+        layout.channel_key(namespace, name): thing.copy()  # the caller may change it
         for name, thing in values.items()
         if type(thing) is list
     }
