@@ -19,7 +19,7 @@ from statecore.integrations.langgraph import layout
 from statecore.integrations.langgraph.layout import Envelope
 from statecore.integrations.langgraph.objects import Objects
 from statecore.operations import REMOVE, Extend, Operation, Put
-from statecore.packed import Packed, same_packed
+from statecore.packed import Packed, is_list, same_packed
 from statecore.values import pack
 
 _LISTS_MAX: Final = 4096
@@ -95,15 +95,18 @@ class Growing:
         return items[len(known.items) :]
 
     def learn(self, state: AgentState, lists: Mapping[str, list[Any]]) -> None:
-        """Know lists again by what they are in a state."""
+        """Know lists again by what they are in a state; nobody changes them from now on."""
         for key, items in lists.items():
             packed, place = state.packed(key), (*self._place, key)
             known = self._lists.get(place)
             if packed is None or (known is not None and known.packed is packed):
                 continue
-            copy = items.copy()  # a reducer may go on with the list itself
+            if not is_list(packed):
+                continue  # a serialized tuple, say, which comes back as a list
             grew = known is not None and key in self._grew
-            self._lists[place] = known.more(copy, packed) if known and grew else Grown(packed, copy)
+            self._lists[place] = (
+                known.more(items, packed) if known and grew else Grown(packed, items)
+            )
             self._lists.move_to_end(place)
         while len(self._lists) > _LISTS_MAX:
             self._lists.popitem(last=False)
@@ -134,7 +137,8 @@ def change_of(
     for name, thing in values.items():
         key = layout.channel_key(namespace, name)
         if type(thing) is list:
-            lists[key] = thing
+            # A reducer may go on with the list itself, even while this is recorded.
+            thing = lists[key] = thing.copy()  # noqa: PLW2901
         if base.envelope is not None and _is_unchanged(name, envelope, base.envelope):
             continue
         old = state.packed(key)

@@ -51,8 +51,10 @@ class Flusher:
 
     def _run(self) -> None:
         seconds = self._seconds
-        while self._held.wait() and not self._closed.wait(seconds):
-            self._held.clear()
+        while self._held.wait():
+            self._held.clear()  # before the look whether all is closed, which says so first
+            if self._closed.wait(seconds):
+                return
             seconds = self._seconds
             try:
                 if self._flush():

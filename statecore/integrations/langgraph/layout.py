@@ -4,7 +4,7 @@ A thread is an agent. The channels of its graph are keys of that name; what else
 stands under keys of our own, and so do the channels of subgraphs:
 
     lg:checkpoint[/namespace]          the checkpoint, but for its channels' values
-    lg:writes[/namespace]              what tasks wrote before or since that checkpoint
+    lg:writes[/namespace]              what tasks wrote since one of them, which it names
     lg:late/id[/namespace]             what they wrote when others had come after theirs
     lg:channel/namespace/name          a channel of a subgraph
     lg:run/id                          there are checkpoints of a run

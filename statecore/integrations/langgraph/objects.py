@@ -60,7 +60,8 @@ class Objects:
         if _MARK_BYTES in data:
             return self.restored(thaw(data))
         # The framework's own reader of the same format takes half as long.
-        return ormsgpack.unpackb(data, ext_hook=unpack_special)
+        # It takes no subclass of bytes, but a view of one.
+        return ormsgpack.unpackb(memoryview(data), ext_hook=unpack_special)
 
     def restored(self, value: Any) -> Any:
         """Return the object of a value."""
@@ -75,7 +76,7 @@ class Objects:
 
     def _serialized(self, thing: Any) -> Value:
         name, serialized = self._serde.dumps_typed(thing)
-        return {_MARK + name: serialized}
+        return {_MARK + name: bytes(serialized)}  # some give a bytearray
 
 
 class Shelf:

@@ -77,6 +77,12 @@ class Places:
                 return Place(manager, state, Envelope.of(state, namespace))
         return None
 
+    async def is_from(self, branch: StateManager, namespace: str, checkpoint_id: str) -> bool:
+        """Tell whether the last checkpoint of a branch was put there, and not before it began."""
+        if branch is self.main:
+            return True
+        return bool(await branch.find_event(event_id(namespace, checkpoint_id, 0)))
+
     async def latest(
         self, namespace: str, heads: list[tuple[StateManager, AgentState]], hidden: Hidden
     ) -> Place | None:

@@ -28,7 +28,7 @@ from statecore.integrations.langgraph.objects import Objects
 from statecore.integrations.langgraph.opening import OpeningOver
 from statecore.integrations.langgraph.thread import Thread
 from statecore.integrations.langgraph.tidying import copy_thread, hide_runs, prune
-from statecore.integrations.langgraph.writes import Buffer, is_special, written
+from statecore.integrations.langgraph.writes import Buffer, written
 from statecore.opening import open as open_store
 from statecore.store import BlockingStore, StateStore
 from statecore.waiting import run
@@ -267,10 +267,10 @@ class StatecoreSaver(BaseCheckpointSaver[Any]):
         if checkpoint_id is None:
             raise InputError("writes belong to a checkpoint: the config needs its checkpoint_id")
         thread_id, namespace = _thread_id(config), _namespace(config)
-        made, replace = written(writes, task_id, task_path, Objects(self.serde))
+        made = written(writes, task_id, task_path, Objects(self.serde))
         things = [thing for _, value in writes for thing in _items(value)]
-        self._buffer.add((thread_id, namespace, checkpoint_id), made, things, replace=replace)
-        if not self._linger or any(is_special([write]) for write in writes):
+        self._buffer.add((thread_id, namespace, checkpoint_id), made, things)
+        if not self._linger or any(at < 0 for _, at in made):
             await self._thread(thread_id, store).record_writes(namespace, checkpoint_id)
         else:
             self._flusher.attend()

@@ -30,10 +30,11 @@ from statecore.integrations.langgraph.writes import (
     in_order,
     joined,
     kept,
+    late,
     pending,
 )
 from statecore.manager import StateManager
-from statecore.operations import Put
+from statecore.operations import REMOVE, Put
 from statecore.values import pack
 
 _ATTEMPTS_MAX: Final = 1_000
@@ -168,6 +169,11 @@ class Thread:
         )
         for _ in range(_ATTEMPTS_MAX):
             place = await self._place_for(namespace, parent, branch)
+            if held.writes and parent is not None:
+                on = None if place.envelope is None else place.manager
+                if on is None or not await self._places.is_from(on, namespace, parent):
+                    await self._record(namespace, parent, held.writes)  # where the parent is
+                    held.writes = {}
             before = Envelope.of(place.state, namespace)
             made = envelope.following(before)
             values = checkpoint["channel_values"]
@@ -175,8 +181,8 @@ class Thread:
             change, grown = change_of(
                 namespace, made, before, place, values, self._objects, growing
             )
-            if held.writes and parent is not None:
-                change = self._with_writes(change, namespace, parent, place.state, held.writes)
+            if parent is not None and place.envelope is not None:
+                change = self._with_writes(change, namespace, parent, place, held.writes)
             name = event_id(namespace, made.id, again)
             try:
                 version = await place.manager.apply(
@@ -198,11 +204,16 @@ class Thread:
         raise RetriesExhausted(f"thread {self._id!r}: others were faster {_ATTEMPTS_MAX} times")
 
     def _with_writes(
-        self, change: Change, namespace: str, parent: str, state: AgentState, writes: Writes
+        self, change: Change, namespace: str, parent: str, place: Place, writes: Writes
     ) -> Change:
-        key = layout.writes_key(namespace)
-        all_of_them = joined(kept(state, key, parent), writes, replace=True)
-        return change.operate(key, Put(pack(as_value(parent, all_of_them))))
+        late_key, key = layout.late_key(namespace, parent), layout.writes_key(namespace)
+        more = joined(late(place.state, namespace, parent), writes)
+        if not more:
+            return change
+        if place.state.packed(late_key) is not None:
+            change = change.operate(late_key, REMOVE)
+        all_of_them = joined(kept(place.state, namespace, parent), more)
+        return change.operate(key, Put(pack(as_value(all_of_them, parent))))
 
     async def record_writes(self, namespace: str, checkpoint_id: str) -> None:
         """Record what is held of a checkpoint's tasks as an event of its own."""
@@ -223,12 +234,17 @@ class Thread:
                 heads[0][1] if heads else await self._places.main.to_change(),
             )
             key = layout.late_key(namespace, checkpoint_id)
+            before = late(state, namespace, checkpoint_id)
             for branch, head in heads:
                 envelope = Envelope.of(head, namespace)
-                if envelope is not None and envelope.id == checkpoint_id:
+                # Where some are late already, newer ones must not stand below them.
+                if before or envelope is None or envelope.id != checkpoint_id:
+                    continue
+                if await self._places.is_from(branch, namespace, checkpoint_id):
                     manager, state, key = branch, head, layout.writes_key(namespace)
-            all_of_them = joined(kept(state, key, checkpoint_id), writes, replace=True)
-            change = Change({key: Put(pack(as_value(checkpoint_id, all_of_them)))})
+                    before = kept(head, namespace, checkpoint_id)
+            all_of_them = joined(before, writes)
+            change = Change({key: Put(pack(as_value(all_of_them, checkpoint_id)))})
             try:
                 await manager.apply(change, expected_version=state.version)
             except Conflict:
@@ -345,7 +361,7 @@ class Thread:
 def _lists(namespace: str, made: CheckpointTuple) -> dict[str, list[Any]]:
     values = made.checkpoint["channel_values"]
     return {
-        layout.channel_key(namespace, name): thing
+        layout.channel_key(namespace, name): thing.copy()  # the caller may change it
         for name, thing in values.items()
         if type(thing) is list
     }

@@ -63,7 +63,7 @@ async def copy_thread(source: Thread, target: Thread, buffer: Buffer) -> None:
         writes = pending(each.namespace, each.envelope.id, each.last, head, source.held(each))
         if writes:
             step = (target.id, each.namespace, each.envelope.id)
-            buffer.add(step, writes, (), replace=True)
+            buffer.add(step, writes, ())
             if _is_last(each, found):
                 await target.record_writes(each.namespace, each.envelope.id)
 

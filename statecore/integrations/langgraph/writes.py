@@ -28,33 +28,26 @@ Place: TypeAlias = tuple[str, int]  # the task's id, and the index among its wri
 Writes: TypeAlias = dict[Place, Write]
 
 
-def written(
-    writes: Sequence[tuple[str, Any]], task_id: str, path: str, objects: Objects
-) -> tuple[Writes, bool]:
-    """Return what a task wrote, and whether it replaces what it wrote to the same places before.
-
-    Errors, interrupts and the like have places of their own, and the last of them counts; of
-    other writes the first one does, since a task that runs again writes the same.
-    """
-    made = {
+def written(writes: Sequence[tuple[str, Any]], task_id: str, path: str, objects: Objects) -> Writes:
+    """Return what a task wrote."""
+    return {
         (task_id, WRITES_IDX_MAP.get(channel, at)): Write(path, channel, objects.both(thing)[0])
         for at, (channel, thing) in enumerate(writes)
     }
-    return made, is_special(writes)
 
 
-def is_special(writes: Sequence[tuple[str, Any]]) -> bool:
-    """Tell whether these are all errors, interrupts and the like."""
-    return all(channel in WRITES_IDX_MAP for channel, _ in writes)
+def joined(before: Mapping[Place, Write], more: Mapping[Place, Write]) -> Writes:
+    """Return the writes after more of them came.
+
+    Errors, interrupts and the like have places below 0, and the last of them counts; of other
+    writes the first one does, since a task that runs again writes the same.
+    """
+    special = {place: write for place, write in more.items() if place[1] < 0}
+    return {**more, **before, **special}
 
 
-def joined(before: Mapping[Place, Write], more: Mapping[Place, Write], *, replace: bool) -> Writes:
-    """Return the writes after more of them came."""
-    return {**before, **more} if replace else {**more, **before}
-
-
-def as_value(checkpoint_id: str, writes: Mapping[Place, Write]) -> Value:
-    """Return what tasks wrote since a checkpoint as a value."""
+def as_value(writes: Mapping[Place, Write], checkpoint_id: str) -> Value:
+    """Return what tasks wrote since a checkpoint as a value, which names that."""
     tasks: dict[str, Any] = {}
     for (task_id, at), (path, channel, value) in writes.items():
         task = tasks.setdefault(task_id, [tight(task_id), path, []])
@@ -62,14 +55,18 @@ def as_value(checkpoint_id: str, writes: Mapping[Place, Write]) -> Value:
     return [tight(checkpoint_id), *tasks.values()]
 
 
-def kept(state: AgentState, key: str, checkpoint_id: str) -> Writes:
-    """Return what tasks wrote since a checkpoint, if that stands under a key."""
-    packed = state.packed(key)
-    if packed is None:
-        return {}
-    value: Any = thaw(packed)
-    of, *tasks = value
-    return _read(tasks) if str(of) == checkpoint_id else {}
+def kept(state: AgentState, namespace: str, checkpoint_id: str) -> Writes:
+    """Return what tasks wrote since a checkpoint that stands by it, or by its child."""
+    packed = state.packed(writes_key(namespace))
+    value: Any = [""] if packed is None else thaw(packed)
+    return _read(value[1:]) if str(value[0]) == checkpoint_id else {}
+
+
+def late(state: AgentState, namespace: str, checkpoint_id: str) -> Writes:
+    """Return what tasks wrote since a checkpoint when others had come after it."""
+    packed = state.packed(late_key(namespace, checkpoint_id))
+    value: Any = [] if packed is None else thaw(packed)
+    return _read(value[1:])
 
 
 def _read(tasks: list[Any]) -> Writes:
@@ -92,9 +89,9 @@ def pending(
         head: the head of the thread, where late ones stand.
         held: those not recorded yet.
     """
-    found = kept(last, writes_key(namespace), checkpoint_id)
-    late = kept(head, late_key(namespace, checkpoint_id), checkpoint_id)
-    return joined(joined(found, late, replace=True), held, replace=True)
+    found = kept(last, namespace, checkpoint_id)
+    found = joined(found, late(head, namespace, checkpoint_id))
+    return joined(found, held)
 
 
 def in_order(writes: Mapping[Place, Write], objects: Objects) -> list[PendingWrite]:
@@ -126,11 +123,11 @@ class Buffer:
         self._held: dict[Step, Held] = {}
         self._lock = threading.Lock()
 
-    def add(self, step: Step, writes: Writes, things: Iterable[Any], *, replace: bool) -> None:
+    def add(self, step: Step, writes: Writes, things: Iterable[Any]) -> None:
         """Hold more writes of a checkpoint's tasks."""
         with self._lock:
             held = self._held.setdefault(step, Held())
-            held.writes = joined(held.writes, writes, replace=replace)
+            held.writes = joined(held.writes, writes)
             held.things += things
 
     def peek(self, step: Step) -> Writes:
@@ -150,7 +147,7 @@ class Buffer:
             with self._lock:
                 now = self._held.setdefault(step, held)
                 if now is not held:
-                    now.writes = joined(held.writes, now.writes, replace=True)
+                    now.writes = joined(held.writes, now.writes)
                     now.things += held.things
 
     def due(self, seconds: float) -> list[Step]:
