@@ -199,7 +199,7 @@ class Thread:
         self, change: Change, namespace: str, parent: str, state: AgentState, writes: Writes
     ) -> Change:
         all_of_them = joined(kept(state, namespace, parent), writes, replace=True)
-        packed = pack(as_value(all_of_them, before=True))
+        packed = pack(as_value(parent, all_of_them))
         return change.operate(layout.writes_key(namespace), Put(packed))
 
     async def record_writes(self, namespace: str, checkpoint_id: str) -> None:
@@ -228,7 +228,7 @@ class Thread:
                     manager, state, key = branch, head, layout.writes_key(namespace)
                     before = kept(head, namespace, checkpoint_id)
             all_of_them = joined(before, writes, replace=True)
-            change = Change({key: Put(pack(as_value(all_of_them, before=False)))})
+            change = Change({key: Put(pack(as_value(checkpoint_id, all_of_them)))})
             try:
                 await manager.apply(change, expected_version=state.version)
             except Conflict:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 from langgraph.checkpoint.base import WRITES_IDX_MAP, PendingWrite, writes_sort_key
 
 from statecore.agent_state import AgentState
-from statecore.integrations.langgraph.layout import Envelope, late_key, tight, writes_key
+from statecore.integrations.langgraph.layout import late_key, tight, writes_key
 from statecore.integrations.langgraph.objects import Objects
 from statecore.packed import thaw
 from statecore.values import Value
@@ -53,29 +53,24 @@ def joined(before: Mapping[Place, Write], more: Mapping[Place, Write], *, replac
     return {**before, **more} if replace else {**more, **before}
 
 
-def as_value(writes: Mapping[Place, Write], *, before: bool) -> Value:
-    """Return what tasks wrote as a value.
+def as_value(checkpoint_id: str, writes: Mapping[Place, Write]) -> Value:
+    """Return what tasks wrote since a checkpoint as a value.
 
-    Args:
-        writes: what they wrote.
-        before: whether since the parent of the checkpoint it stands by, or since that itself.
+    It names the checkpoint, since it stays where it is when others follow that have no writes.
     """
     tasks: dict[str, Any] = {}
     for (task_id, at), (path, channel, value) in writes.items():
         task = tasks.setdefault(task_id, [tight(task_id), path, []])
         task[2].append([at, channel, value])
-    return [before, *tasks.values()]
+    return [tight(checkpoint_id), *tasks.values()]
 
 
 def kept(state: AgentState, namespace: str, checkpoint_id: str) -> Writes:
     """Return what tasks wrote since a checkpoint that stands by it, or by its child."""
-    packed, envelope = state.packed(writes_key(namespace)), Envelope.of(state, namespace)
-    if packed is None or envelope is None:
-        return {}
-    value: Any = thaw(packed)
-    before, *tasks = value
-    of = envelope.parent if before else envelope.id
-    return _read(tasks) if of == checkpoint_id else {}
+    packed = state.packed(writes_key(namespace))
+    value: Any = [""] if packed is None else thaw(packed)
+    of, *tasks = value
+    return _read(tasks) if str(of) == checkpoint_id else {}
 
 
 def late(state: AgentState, namespace: str, checkpoint_id: str) -> Writes:

@@ -1,0 +1,1 @@
+"""Statecore behind agent frameworks. What needs a framework that is not there is skipped."""
