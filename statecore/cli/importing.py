@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 
 import statecore
 from statecore.cli.access import announce, ask_passphrase
@@ -105,20 +95,10 @@ def _carry_out(job: Import, path: Path, *, passphrase: bool) -> None:
 
 
 def _watch(what: str, job: Import, sizes: Iterable[int]) -> None:
-    """Show how far it is, how fast, and how long it will take; by bytes, as checkpoints grow."""
+    from statecore.cli.progress import watch  # slow to import, and needed only here
+
     count, total = job.old.size()
-    console = Console(file=sys.stderr)
-    columns = (
-        TextColumn(f"{what} {count:,} checkpoints"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(what, total=total)
-        for size in sizes:
-            progress.advance(task, size)
+    watch(f"{what} {count:,} checkpoints", sizes, total)
 
 
 def _size(path: Path) -> int:

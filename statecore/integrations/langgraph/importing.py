@@ -19,6 +19,7 @@ from statecore.integrations.langgraph.changes import Growth
 from statecore.integrations.langgraph.objects import Objects
 from statecore.integrations.langgraph.source import Row, Source, WriteRow, source
 from statecore.integrations.langgraph.stored import AsStored, Reader
+from statecore.integrations.langgraph.thread import Step as ThreadStep
 from statecore.integrations.langgraph.thread import Thread
 from statecore.integrations.langgraph.writes import Buffer, Step, Write, Writes, in_order
 from statecore.store import BlockingStore
@@ -26,6 +27,7 @@ from statecore.waiting import run, run_each
 
 _ACTOR: Final = "import"
 _HELD_MAX: Final = 64  # checkpoints, of whose tasks' writes no child has come yet
+_NAMESPACES_MAX: Final = 256
 _NAMED_MAX: Final = 5
 _KEY_VARIABLE: Final = "LANGGRAPH_AES_KEY"
 
@@ -127,12 +129,16 @@ class _Inlet:
         self._buffer = buffer
         self._unpack = unpack
         self._counts = counts
+        self._last: dict[str, str] = {}  # by namespace: the checkpoint put last
 
     def take(self, namespace: str, checkpoint_id: str) -> int:
         """Put a checkpoint, behind its parents, and return how many bytes it had."""
         line = [checkpoint_id]
-        while (parent := self._parent_to_come(namespace, line[-1])) and parent not in line:
-            line.append(parent)
+        parent = self._old.parent(self._thread.id, namespace, checkpoint_id)
+        if parent is not None and parent > checkpoint_id:  # a clock was set back
+            while parent and parent not in line and not self._step(namespace, parent):
+                line.append(parent)
+                parent = self._old.parent(self._thread.id, namespace, parent)
         size = 0
         for each in reversed(line):
             size = self._take(namespace, each)
@@ -146,10 +152,8 @@ class _Inlet:
         for _, *place in self._buffer.due(0):
             run(self._thread.record_writes(*place))
 
-    def _parent_to_come(self, namespace: str, checkpoint_id: str) -> str | None:
-        """Return the parent that has a greater id, as it has where a clock was set back."""
-        parent = self._old.parent(self._thread.id, namespace, checkpoint_id)
-        return parent if parent and parent > checkpoint_id else None
+    def _step(self, namespace: str, checkpoint_id: str) -> ThreadStep | None:
+        return run(self._thread.step_at(namespace, checkpoint_id))
 
     def _take(self, namespace: str, checkpoint_id: str) -> int:
         """Put a checkpoint, unless it is there; hold what tasks wrote since, unless that is.
@@ -157,11 +161,17 @@ class _Inlet:
         What is held goes with the checkpoint's child, as it does when a graph runs.
         """
         place = (self._thread.id, namespace, checkpoint_id)
-        row, step = self._old.row(*place), run(self._thread.step_at(namespace, checkpoint_id))
+        row, step = self._old.row(*place), self._step(namespace, checkpoint_id)
         if row is None:
             return 0
         if step is None:
             checkpoint, metadata = self._unpack.checkpoint(place, row)
+            if row.parent is not None and row.parent != self._last.get(namespace):
+                # A fork would take the writes along to where its parent is not.
+                run(self._thread.record_writes(namespace, row.parent))
+            if len(self._last) > _NAMESPACES_MAX:
+                self._last.clear()
+            self._last[namespace] = checkpoint_id
             run(self._thread.put(namespace, row.parent, checkpoint, metadata))
             self._counts.added += 1
         writes = self._unpack.writes(place, self._old.writes(*place))

@@ -163,6 +163,8 @@ def source(path: Path) -> Iterator[Source]:
     """
     if not path.exists():
         raise StoreNotFound(f"there is no database at {path}")
+    if not path.is_file():
+        raise ForeignSchema(f"{path} is not a file")
     try:
         connection = apsw.Connection(
             f"{path.absolute().as_uri()}?{_mode(path)}",
