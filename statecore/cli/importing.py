@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from statecore.integrations.langgraph.importing import Counts, Import
 
 _LOG: Final = "-wal"
+_CACHE_MIB: Final = 64  # each thread is read once, from its beginning to its end
 
 commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -86,11 +87,12 @@ def _carry_out(job: Import, path: Path, *, passphrase: bool) -> None:
     """
     new = not path.exists()
     secret = ask_passphrase(confirm=new) if passphrase else None
-    with statecore.open(path, passphrase=secret, durability="relaxed") as there:
+    opening = statecore.open(path, passphrase=secret, durability="relaxed", cache_mib=_CACHE_MIB)
+    with opening as there:
         if new:
             announce(path, passphrase=passphrase)
         _watch("bringing in", job, job.bring(there))
-    with statecore.open(path, passphrase=secret, create=False) as there:
+    with statecore.open(path, passphrase=secret, create=False, cache_mib=_CACHE_MIB) as there:
         _watch("comparing", job, job.compare(there))
 
 
