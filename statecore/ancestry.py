@@ -8,19 +8,20 @@ virtual base, as git's recursive strategy does.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from typing import NamedTuple
 
 from statecore.change import Change, PackedState, compose
 from statecore.codec.record import CLEARED, PAST
 from statecore.codec.wire import read_change
-from statecore.conflict import is_unresolved
 from statecore.diff import diff
 from statecore.errors import OperationMismatch
 from statecore.events import Moment, Past, join, meet
 from statecore.merging import merge3
 from statecore.operations import Add, Operation
-from statecore.packed import Packed, same_packed, thaw
+from statecore.packed import Packed, lay_open, same_packed
 from statecore.state import Root, values_of
 from statecore.stream import Stream, StreamName
 from statecore.streams import Streams
@@ -34,6 +35,15 @@ class Fork(NamedTuple):
     state: PackedState
     ours: Change
     theirs: Change
+
+
+class _Side(NamedTuple):
+    """A state to merge: of a stream, or one that only came of merging the bases of a merge."""
+
+    past: Past
+    values: Callable[[], PackedState]  # made only where they are asked for
+    stream: Stream | None = None
+    version: int = 0
 
 
 def past_of(stream: Stream, root: Root) -> Past:
@@ -56,15 +66,14 @@ class Ancestry:
 
     def fork(self, ours: tuple[Stream, Root], theirs: tuple[Stream, Root]) -> Fork:
         """Return what two states of the agent have in common, and what either did since."""
-        pasts = past_of(*ours), past_of(*theirs)
-        shared = meet(*pasts)
+        return self._fork(_side(*ours), _side(*theirs))
+
+    def _fork(self, *sides: _Side) -> Fork:
+        shared = meet(*(side.past for side in sides))
         bases = self._newest(shared)
         state = self._state_of(bases)
-        changes = [
-            self._change_since(bases, state, side, past, shared)
-            for side, past in zip((ours, theirs), pasts, strict=True)
-        ]
-        return Fork(bases, state, *changes)
+        ours, theirs = (self._change_since(bases, state, side, shared) for side in sides)
+        return Fork(bases, state, ours, theirs)
 
     def _open(self, moment: Moment) -> Stream:
         stream = self._streams.open(StreamName(self._agent_id, *moment.line))
@@ -95,32 +104,26 @@ class Ancestry:
         """Return the state of the base, merged from several where there are several."""
         if not bases:
             return {}
-        sides = [(self._open(base), self._root(base)) for base in bases]
-        state: PackedState = values_of(sides[0][1])
-        for side in sides[1:]:
-            fork = self.fork(sides[0], side)
-            merged = merge3(fork.state, _since(fork, state), fork.theirs)
-            state = merged.change.apply(state)
+        first, *others = (_side(self._open(base), self._root(base)) for base in bases)
+        state = first.values()
+        for other in others:
+            # What the next has in common with all those before, not only with the first.
+            fork = self._fork(first, other)
+            state = merge3(fork.state, fork.ours, fork.theirs).change.apply(state)
+            first = _Side(join(first.past, other.past), partial(dict, state))
         return state
 
     def _change_since(
-        self,
-        bases: tuple[Moment, ...],
-        state: PackedState,
-        side: tuple[Stream, Root],
-        past: Past,
-        shared: Past,
+        self, bases: tuple[Moment, ...], state: PackedState, side: _Side, shared: Past
     ) -> Change:
         """Return what a side did since the base: as it was done, or what differs from it."""
-        stream, root = side
-        if len(bases) == 1 and _is_on(stream, bases[0]):
-            records = self._timeline.records(stream, bases[0].version, root.version)
+        if side.stream and len(bases) == 1 and _is_on(side.stream, bases[0]):
+            records = self._timeline.records(side.stream, bases[0].version, side.version)
             return compose(
                 read_change(record.operations, cleared=CLEARED in record.extras)
                 for record in records
             )
-        differs = diff(state, values_of(root))
-        return self._with_sums(differs, state, past, shared)
+        return self._with_sums(diff(state, side.values()), state, side.past, shared)
 
     def _with_sums(self, differs: Change, state: PackedState, past: Past, shared: Past) -> Change:
         """Say of numbers what was added to them, where additions are all that happened to them."""
@@ -154,17 +157,12 @@ class Ancestry:
         return added
 
 
+def _side(stream: Stream, root: Root) -> _Side:
+    return _Side(past_of(stream, root), partial(values_of, root), stream, root.version)
+
+
 def _is_number(packed: Packed | None) -> bool:
-    if packed is None or is_unresolved(packed):
-        return False
-    return type(thaw(packed)) in (int, Decimal)
-
-
-def _since(fork: Fork, state: PackedState) -> Change:
-    """Return what leads from a base to a state: as it was done, where that is how it came about."""
-    after = fork.ours.apply(fork.state)
-    more = diff(after, state)
-    return fork.ours.then(more) if more.touches_anything else fork.ours
+    return packed is not None and type(lay_open(packed)) in (int, Decimal)
 
 
 def _is_on(stream: Stream, base: Moment) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from functools import update_wrapper
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from statecore.change import Change
 from statecore.errors import Path
 from statecore.events import Event, Kind
 from statecore.history import StateHistory
@@ -83,10 +84,14 @@ class BlockingManager:
     at = _blocking(StateManager.at)
     value_at = _blocking(StateManager.value_at)
     version = _blocking(StateManager.version)
+    states = _blocking(StateManager.states)
+    start = _blocking(StateManager.start)
+    find_event = _blocking(StateManager.find_event)
     diff = _blocking(StateManager.diff)
     history: Callable[..., StateHistory] = _plain(StateManager.history)
     tags = _blocking(StateManager.tags)
 
+    to_change = _blocking(StateManager.to_change)
     apply = _blocking(StateManager.apply)
     set_state = _blocking(StateManager.set_state)
     delete_state = _blocking(StateManager.delete_state)
@@ -101,6 +106,9 @@ class BlockingManager:
     untag = _blocking(StateManager.untag)
 
     branches = _blocking(StateManager.branches)
+    branch_names = _blocking(StateManager.branch_names)
+    branches_ever = _blocking(StateManager.branches_ever)
+    describe_branch = _blocking(StateManager.describe_branch)
     delete_branch = _blocking(StateManager.delete_branch)
     set_strategy = _blocking(StateManager.set_strategy)
     strategies = _blocking(StateManager.strategies)
@@ -152,6 +160,10 @@ class BlockingManager:
     ) -> MergeResult:
         """Bring in what another branch did; see ``StateManager.merge``."""
         return run(self.manager.merge(_manager(source), at, **options))
+
+    def diff_from(self, source: BlockingManager | str, at: Point | None = None) -> Change:
+        """Return what leads from another branch to this one; see ``StateManager.diff_from``."""
+        return run(self.manager.diff_from(_manager(source), at))
 
     def cherry_pick(
         self, source: BlockingManager | str, *versions: int, **options: Any

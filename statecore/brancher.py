@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Self, Unpack
+from typing import Any, Self, Unpack
 
 from statecore.appends import WriteOptions
 from statecore.change import EMPTY
 from statecore.errors import BranchExists, BranchNotFound
-from statecore.events import Moment
+from statecore.events import Event, Moment
 from statecore.merges import (
     rules_for,
 )
 from statecore.moments import Point
+from statecore.operations import Put
 from statecore.register import (
     REGISTER,
     STRATEGIES,
@@ -81,7 +82,7 @@ class StateBrancher(StateWriter):
                 generation = self._unused(name, old["generation"] + 1 if old else 0)
                 return entry(fork, generation, description)
 
-            options.setdefault("actor", self.actor)
+            await self._sign(options)
             known = await register.atomic_update(key, make, **options)
         elif at is not None:
             await self._load()
@@ -103,10 +104,25 @@ class StateBrancher(StateWriter):
         for name in branch_names(list(found)):
             known = found[branch_key(name)]
             if is_open(known):
+                made: Event | None = None
                 async for event in register.history(branch_key(name), newest_first=True):
-                    branches.append(describe(name, known, event))
-                    break
+                    put = event.change.operations[branch_key(name)]
+                    if isinstance(put, Put) and put.value["generation"] != known["generation"]:
+                        break  # an earlier branch of the name
+                    made = event
+                if made is not None:
+                    branches.append(describe(name, known, made))
         return branches
+
+    async def describe_branch(
+        self, name: str, description: str | None, **options: Unpack[WriteOptions]
+    ) -> None:
+        """Say anew what a branch is for; ``None`` takes it back. What was said is history.
+
+        Raises:
+            BranchNotFound: there is none.
+        """
+        await self._amend(name, {"description": description}, options)
 
     async def branches_ever(self) -> list[StreamName]:
         """Return the stream of each branch there ever was, the register's and ``"main"`` last."""
@@ -126,13 +142,26 @@ class StateBrancher(StateWriter):
             BranchNotFound: there is none.
         """
 
-        def delete(old: Value) -> Value:
+        await self._amend(name, {"deleted": True}, options)
+
+    async def _amend(self, name: str, more: dict[str, Any], options: WriteOptions) -> None:
+        def amend(old: Value) -> Value:
             if not is_open(old):
                 raise BranchNotFound(f"{self.agent_id} has no branch {name!r}")
-            return {**old, "deleted": True}
+            return {**old, **more}
 
+        await self._sign(options)
+        await self._register().atomic_update(branch_key(name), amend, **options)
+
+    async def _sign(self, options: WriteOptions) -> None:
+        """Put into the options who writes, which a shared state has to be told.
+
+        Raises:
+            KindMismatch, MissingActor: it can't be written so.
+        """
+        await self._load()
         options.setdefault("actor", self.actor)
-        await self._register().atomic_update(branch_key(name), delete, **options)
+        self._require_kind(options["actor"])
 
     async def set_strategy(
         self, pattern: str, name: str | None, **options: Unpack[WriteOptions]
@@ -146,7 +175,7 @@ class StateBrancher(StateWriter):
         if name is not None:
             rules_for("record", {}, [(pattern, name)])  # refuses what is no strategy
         change = EMPTY.remove(pattern) if name is None else EMPTY.put(pattern, name)
-        options.setdefault("actor", self.actor)
+        await self._sign(options)
         await self._register().patch(STRATEGIES, change, **options)
 
     async def strategies(self) -> dict[str, str]:

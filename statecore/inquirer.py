@@ -44,17 +44,50 @@ class WhatIf(Generic[_Manager]):
 class StateInquirer(StateMerger):
     """The part of ``StateManager`` that asks."""
 
-    async def blame(self, key: str, path: Path = (), at: Point | None = None) -> Event | None:
+    async def blame(
+        self, key: str, path: Path = (), at: Point | None = None, *, follow: bool = False
+    ) -> Event | None:
         """Return the event that made a key, or what is at a path in its value, what it is.
 
         ``None`` where it never was there.
+
+        Args:
+            key: the key.
+            path: the path within its value.
+            at: at which moment; now where left out.
+            follow: where a merge, a pick or a restore took it over as it was, return the event
+                that made it so where it came from.
         """
         await self._load()
         until = self._version(at)
         async for event in self.history(key, until=until, newest_first=True):
             if not self._is_same_at(key, path, event.version):
-                return event
+                return await self._source(key, path, event) if follow else event
         return None
+
+    async def _source(self, key: str, path: Path, event: Event) -> Event:
+        """Return the event that made a value which another event took over as it was."""
+        value_at = self._engine.timeline.value_at
+        now = value_at(self._stream, key, event.version)
+        for moment in reversed(event.parents):
+            other = self._on(StreamName(self.agent_id, *moment.line), None)
+            await other._load()
+            if same_at(value_at(other._stream, key, moment.version), now, path):
+                return await other.blame(key, path, moment.version, follow=True) or event
+        return event
+
+    async def diff_from(self, source: StateMerger | str, at: Point | None = None) -> Change:
+        """Return the change that leads from another branch, now or at a moment, to this one now.
+
+        It names what differs, however that came about; applied there it makes both the same.
+
+        Raises:
+            InputError: the other is a branch of another agent.
+        """
+        await self._load()
+        other = await self._other(source)
+        before = self._engine.timeline.root_at(other._stream, other._version(at))
+        return await self._engine.waiter.away(diff, values_of(before), values_of(self._root()))
 
     async def history_at(self, key: str, path: Path) -> AsyncIterator[Event]:
         """Yield the events that changed what is at a path in a key's value, oldest first."""
@@ -141,7 +174,7 @@ class StateInquirer(StateMerger):
         origin = Source(EventType.PICKED, (self._moment(last),))
         await branch._write(change, {"actor": self.actor, **options}, source=origin)
         made = entry(moment, generation, options.get("reason"))
-        await register.set_state(key, made, actor=self.actor)
+        await register.set_state(key, made, actor=options.get("actor", self.actor))
         return WhatIf(branch, left_out)
 
     def _replay(

@@ -69,15 +69,24 @@ class StateMerger(StateValidator):
         Raises:
             MergeConflict: with ``on_conflict="raise"``: says all that can't be reconciled.
         """
-        if isinstance(source, str):
-            source = await self.branch(source, create=False)
-        if source.agent_id != self.agent_id:
-            raise InputError(f"{source.agent_id} is another agent; merge branches of one")
-        await source._load()
+        source = await self._other(source)
         other = source._stream, source._engine.timeline.root_at(source._stream, source._version(at))
         rules = await self._rules(on_conflict, strategies, reuse=reuse)
         make = partial(self._plan_merge, other=other, rules=rules, on_conflict=on_conflict)
         return await self._carry_out(make, options, dry_run=dry_run)
+
+    async def _other(self, source: StateMerger | str) -> StateMerger:
+        """Return another branch, by its name or its manager, loaded.
+
+        Raises:
+            InputError: it is another agent's.
+        """
+        if isinstance(source, str):
+            source = await self.branch(source, create=False)
+        if source.agent_id != self.agent_id:
+            raise InputError(f"{source.agent_id} is another agent; name a branch of this one")
+        await source._load()
+        return source
 
     def _plan_merge(self, root: Root, other: Any, rules: Rules, on_conflict: OnConflict) -> Plan:
         ours, theirs = past_of(self._stream, root), past_of(*other)
@@ -211,9 +220,7 @@ class StateMerger(StateValidator):
 
         Additions, and items for a list, build on what is here; other changes are merged.
         """
-        if isinstance(source, str):
-            source = await self.branch(source, create=False)
-        await source._load()
+        source = await self._other(source)
         other_root = source._root()
         if not versions or not all(0 < version <= other_root.version for version in versions):
             raise InputError(f"{source._stream.name} has events 1 to {other_root.version}")
@@ -258,7 +265,7 @@ class StateMerger(StateValidator):
         def move(old: Value) -> Value:
             return {**old, "fork": list(fork), "generation": generation}
 
-        options.setdefault("actor", self.actor)
+        await self._sign(options)
         await self._register().atomic_update(key, move, **options)
         return new
 

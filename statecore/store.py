@@ -14,6 +14,7 @@ from statecore.errors import InputError
 from statecore.events import Birth, Kind
 from statecore.log import Sequencer
 from statecore.manager import StateManager
+from statecore.register import REGISTER
 from statecore.stream import MAIN, StreamName
 from statecore.values import check_key, check_text
 from statecore.waiting import AsyncWaiter, BlockingWaiter, Waiter, run
@@ -96,11 +97,17 @@ class StateStore:
     async def agents(self) -> list[Birth]:
         """Return what is known of each agent's state: whose and which kind; oldest first.
 
-        Runtime states and erased ones are not among them; ``StateManager.branches`` tells of forks.
+        Of its main branch, or of the first other one where nothing was written to that. Runtime
+        states and erased ones are not among them; ``StateManager.branches`` tells of forks.
         """
-        return await self._engine.waiter.away(
-            lambda: [birth for birth in self._parts.births() if birth.branch == MAIN]
-        )
+        return await self._engine.waiter.away(self._agents)
+
+    def _agents(self) -> list[Birth]:
+        found: dict[str, Birth] = {}
+        for birth in self._parts.births():
+            if birth.branch == MAIN or (birth.branch != REGISTER and birth.agent_id not in found):
+                found[birth.agent_id] = birth
+        return list(found.values())
 
     async def persist(self, manager: StateManager) -> StateManager:
         """Keep a runtime state: write it whole, as one event, to the durable state of its agent.
@@ -213,6 +220,14 @@ class BlockingStore:
     def clean_up(self) -> int:
         """End the temporary states whose time is over; see ``StateStore.clean_up``."""
         return run(self.store.clean_up())
+
+    def blocking(self) -> Self:
+        """Return this store."""
+        return self
+
+    def for_tasks(self) -> StateStore:
+        """Return the same open store for coroutines; see ``StateStore.for_tasks``."""
+        return self.store.for_tasks()
 
     def erase(self, agent_id: str) -> None:
         """Destroy the data keys of an agent's state; see ``StateStore.erase``."""

@@ -6,18 +6,21 @@ then the structural rule counts, and in the end the conflict.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Final, TypeAlias
 
 from statecore.conflict import is_unresolved
-from statecore.errors import InputError
+from statecore.errors import InputError, OperationMismatch
 from statecore.merging import NO_RULES, UNDECIDED, Side, Strategy, Undecided, merge_value
-from statecore.operations import put_or_remove
+from statecore.operations import Add, put_or_remove
 from statecore.packed import (
     Packed,
     is_list,
+    is_map,
     join_list,
+    lay_open,
     same_packed,
     split_list,
     thaw,
@@ -59,25 +62,38 @@ def smallest(base: Packed | None, ours: Side, theirs: Side) -> Chosen:
 
 
 def _extreme(ours: Side, theirs: Side, choose: Callable[..., Any]) -> Chosen:
-    if ours.value is None or theirs.value is None:
+    values = _whole(ours.value, theirs.value)
+    if values is None or len({type(value) for value in values}) > 1:
         return UNDECIDED
-    if is_unresolved(ours.value) or is_unresolved(theirs.value):
+    if isinstance(values[0], bool | None) or any(map(_is_nan, values)):
         return UNDECIDED
-    mine, others = thaw(ours.value), thaw(theirs.value)
-    if type(mine) is not type(others) or isinstance(mine, bool | dict | list | None):
-        return UNDECIDED
-    return pack(choose(mine, others))
+    # The bytes decide between values that compare equal, as 0.0 and -0.0: whichever side is ours.
+    sides = (to_bytes(side) for side in (ours.value, theirs.value) if side is not None)
+    chosen: bytes = choose(zip(values, sides, strict=True))[1]
+    return chosen
+
+
+def _is_nan(value: Value) -> bool:
+    if isinstance(value, Decimal):
+        return value.is_nan()
+    return isinstance(value, float) and math.isnan(value)
 
 
 def summed(base: Packed | None, ours: Side, theirs: Side) -> Chosen:
-    """Add up what both sides added, however they did it."""
-    if any(side.value is None or is_unresolved(side.value) for side in (ours, theirs)):
+    """Add up what both sides added, however they did it; exactly, but for floats."""
+    values = _whole(ours.value, theirs.value, *(() if base is None else (base,)))
+    if values is None or len({type(value) for value in values}) > 1:
         return UNDECIDED
-    mine, others = thaw(ours.value or b""), thaw(theirs.value or b"")
-    before = type(mine)() if base is None else thaw(base)
-    if type(mine) not in (int, float, Decimal) or not type(mine) is type(others) is type(before):
+    mine, others, before = (*values, type(values[0])())[:3]
+    if isinstance(mine, float):
+        return pack(before + ((mine - before) + (others - before)))
+    if type(mine) not in (int, Decimal):
         return UNDECIDED
-    return pack(before + ((mine - before) + (others - before)))  # type: ignore[operator]
+    minus = before.copy_negate() if isinstance(before, Decimal) else -before
+    try:
+        return Add((others, minus)).apply(ours.value)
+    except OperationMismatch:  # infinite, or of too many digits
+        return UNDECIDED
 
 
 def union(base: Packed | None, ours: Side, theirs: Side) -> Chosen:
@@ -109,8 +125,8 @@ def text(base: Packed | None, ours: Side, theirs: Side) -> Chosen:
 
     Needs the package ``merge3``: ``pip install "statecore[text]"``.
     """
-    values = [thaw(p) for p in (base, ours.value, theirs.value) if p and not is_unresolved(p)]
-    if len(values) < 3 or not all(isinstance(value, str) for value in values):
+    values = _whole(base, ours.value, theirs.value)
+    if values is None or not all(isinstance(value, str) for value in values):
         return UNDECIDED
     try:
         from merge3 import Merge3
@@ -152,7 +168,7 @@ def _side(before: Packed | None, after: Packed | None) -> Side:
 def _by_id(items: list[bytes], field: str) -> dict[str, bytes] | None:
     found: dict[str, bytes] = {}
     for packed in items:
-        item = thaw(packed)
+        item = lay_open(packed)
         if not isinstance(item, dict) or field not in item:
             return None
         name = repr(item[field])
@@ -170,6 +186,13 @@ def by_function(function: Callable[[Value, Value, Value], Value]) -> Strategy:
         return pack(function(*values))
 
     return merge
+
+
+def _whole(*packed: Packed | None) -> list[Any] | None:
+    """Return the values, if all are there, and each without parts and not in conflict."""
+    if any(p is None or is_list(p) or is_map(p) or is_unresolved(p) for p in packed):
+        return None
+    return [thaw(p) for p in packed if p is not None]
 
 
 def _lists(base: Packed | None, ours: Side, theirs: Side) -> list[list[bytes]] | None:

@@ -202,9 +202,12 @@ class StateWriter(StateReader):
             self._stream, self._birth, change, options, actor=self.actor, reads=reads, tag=tag
         )
         append.source = source
-        if self._kind is not None or self._stream.is_shared:
-            self._stream.require_kind(self._kind, append.actor)
+        self._require_kind(append.actor)
         return self._engine.waiter.write(append, self._engine.write_seconds)
+
+    def _require_kind(self, actor: str | None) -> None:
+        if self._kind is not None or self._stream.is_shared:
+            self._stream.require_kind(self._kind, actor)
 
     def _root_to_change(self) -> Root:
         """Return the current root; an ended state is changed as an empty one."""
@@ -212,12 +215,12 @@ class StateWriter(StateReader):
 
     def _birth(self) -> Birth:
         """Return what the first event would say, should this become it."""
-        stream = self._stream
+        stream, expires = self._stream, None
+        if self._ttl is not None:
+            expires = self._engine.clock() + self._ttl // timedelta(microseconds=1)
         if stream.parent is not None:
             fork = Moment(*stream.parent.name[1:], stream.fork)
             kind = self.kind or Kind.PERSISTENT
-            return Birth(*stream.name[:2], kind, stream.expires, stream.name.generation, fork)
-        expires = None
-        if self._ttl is not None:
-            expires = self._engine.clock() + self._ttl // timedelta(microseconds=1)
+            expires = stream.expires or expires  # its own where nothing is written to the parent
+            return Birth(*stream.name[:2], kind, expires, stream.name.generation, fork)
         return Birth(*stream.name[:2], self._kind or Kind.PERSISTENT, expires)

@@ -7,31 +7,44 @@ was, whichever way one asks for it.
 from __future__ import annotations
 
 import sys
-from typing import Any
+from collections import Counter
+from decimal import Decimal
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 import statecore
-from statecore import EMPTY, Change, Moment
+from statecore import Change, Moment
 from statecore.errors import OperationMismatch, WrongExpectedVersion
 from statecore.events import to_microseconds, to_time
 from statecore.values import same
-from tests.branch_model import COUNTER, MISSING, Model, State, Version, find_conflicts, put_at
+from tests.branch_model import (
+    COUNTER,
+    MISSING,
+    Model,
+    State,
+    Version,
+    built_on,
+    find_conflicts,
+    get,
+    put_at,
+)
 from tests.conftest import Clock
 from tests.strategies import KEYS, SHAPES, VALUES, changes, pack_exposed_state, unpack_state
 
 WHICH = st.integers(0, 4)  # a branch, counted round
 BACK = st.integers(0, 9)  # so many versions before the last one
 ACTORS = st.sampled_from(["ann", "bob"])
-NAMES = st.sampled_from(["one", "two", "three"])
+NAMES = st.sampled_from(["one", "two", "three", "four"])
 
 
 class BranchMachine(RuleBasedStateMachine):
     """Random programs on the branches of one agent, in memory."""
 
     snapshots = False
+    reached: ClassVar[Counter[str]]  # what programs came to, which a law says something about
 
     @initialize()
     def begin(self) -> None:
@@ -41,8 +54,10 @@ class BranchMachine(RuleBasedStateMachine):
         self.model = Model()
         self.store = self.open()
         self.set_state(0, "ann", "a", ["beginning"])
-        self.fork(0, 0, "one")
-        self.fork(0, 0, "two")
+        self.set_state(0, "ann", "b", {"a": 1})
+        for parent, name in (("main", "one"), ("one", "two"), ("two", "three")):
+            self.fork_at(parent, self.model.head(parent), name)
+            self.build(name, self.on(name).add, COUNTER, 1)
 
     def open(self) -> statecore.BlockingStore:
         return statecore.open(clock=self.clock).blocking()
@@ -81,6 +96,8 @@ class BranchMachine(RuleBasedStateMachine):
         assert same(after, done(before.state, event.change))
         assert state is None or same(after, state)
 
+        self.reached[event.type.name.lower()] += 1
+        self.reached["written under a clock set back"] += self.clock.now < self.time
         self.time = to_microseconds(event.time)
         moment = Moment(*self.on(name).manager._stream.name[1:], event.version)
         touched = {*event.change.operations, *(before.state if event.change.cleared else ())}
@@ -114,6 +131,7 @@ class BranchMachine(RuleBasedStateMachine):
         name, version = self.name(which), self.version(self.name(which), back)
         branch, since = self.on(name), self.model.branches[name][version.number + 1 :]
         if any(key in each.touched or each.cleared for each in since):
+            self.reached["refused what was overtaken"] += 1
             with pytest.raises(WrongExpectedVersion):
                 branch.set_state(key, value, expected_version=version.number)
         else:
@@ -126,31 +144,29 @@ class BranchMachine(RuleBasedStateMachine):
         version = self.on(name, actor).delete_state(key)
         self.note(name, version, put_at(self.model.head(name).state, (key,), MISSING))
 
-    @rule(which=WHICH, actor=ACTORS, key=KEYS, value=SHAPES)
+    @rule(
+        which=WHICH, actor=ACTORS, key=KEYS, value=SHAPES.filter(lambda x: type(x) is not Decimal)
+    )
     def build_on(self, which: int, actor: str, key: str, value: Any) -> None:
         """Extend, patch or add to whatever is there; what does not fit is refused."""
         branch = self.on(self.name(which), actor)
-        if type(value) is list:
-            self.build(self.name(which), EMPTY.extend(key, value), branch.extend, key, value)
-        elif type(value) is dict:
-            self.build(self.name(which), EMPTY.patch(key, value), branch.patch, key, value)
-        else:
-            self.build(self.name(which), EMPTY.add(key, value), branch.add, key, value)
+        acts = {list: branch.extend, dict: branch.patch}
+        self.build(self.name(which), acts.get(type(value), branch.add), key, value)
 
     @rule(which=WHICH, actor=ACTORS, amount=st.integers(-3, 3))
     def count(self, which: int, actor: str, amount: int) -> None:
-        name = self.name(which)
-        change, act = EMPTY.add(COUNTER, amount), self.on(name, actor).add
-        self.build(name, change, act, COUNTER, amount)
+        self.build(self.name(which), self.on(self.name(which), actor).add, COUNTER, amount)
 
-    def build(self, name: str, change: Change, act: Any, *arguments: Any) -> None:
+    def build(self, name: str, act: Any, key: str, more: Any) -> None:
+        state = self.model.head(name).state
         try:
-            state = done(self.model.head(name).state, change)
-        except OperationMismatch:
+            value = built_on(get(state, key), more)
+        except TypeError:
+            self.reached["refused to build on another type"] += 1
             with pytest.raises(OperationMismatch):
-                act(*arguments)
+                act(key, more)
         else:
-            self.note(name, act(*arguments), state)
+            self.note(name, act(key, more), put_at(state, (key,), value))
 
     @rule(which=WHICH, actor=ACTORS, amount=st.integers(-3, 3), value=VALUES)
     def transaction(self, which: int, actor: str, amount: int, value: Any) -> None:
@@ -181,10 +197,11 @@ class BranchMachine(RuleBasedStateMachine):
     def fork(self, which: int, back: int, name: str) -> None:
         if name in self.model.branches:
             return
-        version = self.version(self.name(which), back)
-        self.on(self.name(which)).branch(name, at=version.number)
-        versions = self.model.branches[self.name(which)]
-        self.model.branches[name] = versions[: version.number + 1]
+        self.fork_at(self.name(which), self.version(self.name(which), back), name)
+
+    def fork_at(self, parent: str, version: Version, name: str) -> None:
+        self.on(parent).branch(name, at=version.number)
+        self.model.branches[name] = self.model.branches[parent][: version.number + 1]
 
     @rule(name=NAMES)
     def delete_branch(self, name: str) -> None:
@@ -267,6 +284,8 @@ class BranchMachine(RuleBasedStateMachine):
     @invariant()
     def the_present_is_as_it_should_be(self) -> None:
         for name, versions in self.model.branches.items():
+            lines = {version.moment.line for version in versions}
+            self.reached["written to three forks deep"] += len(lines) > 3
             assert self.on(name).version() == versions[-1].number
             assert self.on(name).tags() == versions[-1].tags
             assert same(exposed(self.on(name).at()), versions[-1].state)

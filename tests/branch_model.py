@@ -137,16 +137,20 @@ def check_merge(
         base = model.versions[next(iter(bases))]
         for key in mine & others - model.ruled:
             base_value, my, their = (get(at.state, key) for at in (base, ours, theirs))
-            check_atoms(base_value, my, their, get(after, key))
+            check_value(base_value, my, their, get(after, key))
         for path, conflict in conflicts.items():
             if path[0] not in model.ruled:
                 check_terms(path, conflict, base, ours, theirs)
 
 
-def check_atoms(base: Any, ours: Any, theirs: Any, after: Any) -> None:
+def check_value(base: Any, ours: Any, theirs: Any, after: Any) -> None:
     """Values without parts, that no addition explains: one side changed it, or it is a conflict."""
-    built_on = (list, dict, int, float, Decimal, Unresolved)
-    if any(type(value) in built_on for value in (base, ours, theirs)):
+    sides = (base, ours, theirs)
+    if all(type(value) is dict for value in sides):
+        assert type(after) is dict
+        for key in {*base, *ours, *theirs, *after}:
+            check_value(*(get(value, key) for value in (*sides, after)))
+    if any(type(value) in (list, dict, int, float, Decimal, Unresolved) for value in sides):
         return
     if alike(ours, theirs) or alike(base, theirs):
         assert alike(after, ours)
@@ -163,7 +167,7 @@ def check_terms(
     if not all(isinstance(step, str) for step in path):
         return  # a conflict that was moved with the list it is in
     sides = [at_path(version.state, path) for version in (ours, theirs, base)]
-    if alike(sides[0], sides[1]):
+    if type(sides[0]) is Unresolved and alike(sides[0], sides[1]):
         sides = [sides[0]]
     total: Counter[bytes | None] = Counter()
     for side, sign in zip(sides, (1, 1, -1), strict=False):
@@ -190,6 +194,14 @@ def in_order(value: Any) -> Any:
 
 
 # Looking into states
+
+
+def built_on(value: Any, more: Any) -> Any:
+    """What extending a list, patching a map or adding to a number comes to."""
+    value = type(more)() if value is MISSING else value
+    if type(value) is not type(more):
+        raise TypeError
+    return {**value, **more} if isinstance(value, dict) else value + more
 
 
 def get(state: State, key: str) -> Any:

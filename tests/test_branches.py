@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from statecore import (
     EventType,
     InputError,
     MergeConflict,
+    MissingActor,
     Moment,
     UnresolvedWarning,
 )
@@ -140,6 +142,43 @@ def test_branches_are_listed_described_and_deleted(forked: Any) -> None:
     assert main.branches()[1].generation == 1
 
 
+def test_a_branch_can_be_described_anew(forked: Any) -> None:
+    main, _ = forked
+    main.branch("try", description="cheap", actor="ann")
+    (before,) = [known for known in main.branches() if known.name == "try"]
+
+    main.describe_branch("try", "on foot", actor="bob")
+
+    (after,) = [known for known in main.branches() if known.name == "try"]
+    assert after == replace(before, description="on foot")
+    assert after.actor == "ann"
+    main.delete_branch("try")
+    with pytest.raises(BranchNotFound):
+        main.describe_branch("try", "gone")
+    main.branch("try", actor="bob")
+    (again,) = [known for known in main.branches() if known.name == "try"]
+    assert (again.actor, again.generation, again.description) == ("bob", 1, None)
+
+
+def test_a_branch_of_a_shared_state_is_made_by_somebody(store: BlockingStore) -> None:
+    store.manager("board", actor="ann", kind="shared").set_state("k", 1)
+    nobody = store.manager("board")
+
+    for act in (
+        lambda: nobody.branch("idea"),
+        lambda: nobody.set_strategy("*", "max"),
+        lambda: store.manager("new", kind="shared").branch("idea"),
+    ):
+        with pytest.raises(MissingActor):
+            act()
+
+    assert nobody.branches() == []
+    nobody.branch("idea", actor="bob")
+    assert nobody.branch("idea").branch_name == "idea", "to ask for it is not to write"
+    with pytest.raises(MissingActor):
+        nobody.delete_branch("idea")
+
+
 def test_a_deleted_branch_of_the_same_name_is_another(forked: Any) -> None:
     main, idea = forked
     idea.set_state("x", "old")
@@ -156,6 +195,23 @@ def test_branches_are_no_agents_of_their_own(store: BlockingStore) -> None:
     store.manager("a").branch("b").set_state("n", 2)
 
     assert [birth.agent_id for birth in store.agents()] == ["a"]
+
+
+def test_an_agent_that_only_ever_wrote_to_a_branch_is_an_agent(store: BlockingStore) -> None:
+    store.manager("only planned").branch("idea").set_state("k", 1)
+    store.manager("plain").set_state("k", 1)
+    store.manager("ruled").set_strategy("*", "max")
+
+    assert [(birth.agent_id, birth.branch) for birth in store.agents()] == [
+        ("only planned", "idea"),
+        ("plain", "main"),
+    ]
+
+    store.manager("only planned").set_state("k", 1)
+    assert [(birth.agent_id, birth.branch) for birth in store.agents()] == [
+        ("only planned", "main"),
+        ("plain", "main"),
+    ]
 
 
 def test_branches_last(path: Path) -> None:
@@ -193,6 +249,18 @@ def test_a_branch_of_a_temporary_state_ends_with_it(path: Path, clock: Clock) ->
         for branch in (agent, idea, untouched):
             with pytest.raises(Erased):
                 branch.at(1)
+
+
+def test_a_branch_of_a_temporary_state_not_yet_written_ends_too(path: Path, clock: Clock) -> None:
+    with statecore.open(path, key=KEY, clock=clock) as store:
+        branch = store.manager("agent", kind="temporary", ttl=60).branch("idea")
+        branch.set_state("k", 1)
+        clock.tick(61)
+
+        with pytest.raises(Erased):
+            branch.get_state("k")
+        store.clean_up()
+        assert store.agents() == []
 
 
 # Merging
@@ -261,6 +329,30 @@ def test_additions_are_counted_once_through_any_criss_cross(forked: Any) -> None
     idea.merge(main)
 
     assert main.get_state("n") == idea.get_state("n") == 10 + 1 + 2 + 4 + 8
+
+
+def test_additions_are_counted_once_where_three_states_are_in_common(
+    agent: BlockingManager,
+) -> None:
+    one = agent.branch("one")
+    one.add("n", 1)
+    two = one.branch("two")
+    two.add("n", 2)
+    three = two.branch("three")
+    three.add("n", 4)
+
+    amount = 4
+    for left, right in ((one, agent), (one, three), (agent, two), (two, three)):
+        amount *= 2
+        left.add("n", amount)
+        amount *= 2
+        right.add("n", amount)
+        before = left.version()
+        result = left.merge(right)
+        right.merge(left, before)
+
+    assert len(result.bases) == 3
+    assert two.get_state("n") == three.get_state("n") == 2 * amount - 1
 
 
 def test_what_both_changed_is_kept_as_a_conflict(forked: Any) -> None:

@@ -158,7 +158,8 @@ SWAP = """
 @pytest.mark.parametrize(
     "statement",
     [
-        "UPDATE events SET state = substr(state, 1, 20) || x'00' || substr(state, 22)"
+        "UPDATE events SET state = substr(state, 1, 20)"
+        " || CASE substr(state, 21, 1) WHEN x'00' THEN x'01' ELSE x'00' END || substr(state, 22)"
         " WHERE position = 7",
         "UPDATE events SET state = substr(state, 1, length(state) - 1) WHERE position = 7",
         "UPDATE events SET state = x'' WHERE position = 7",

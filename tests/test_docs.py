@@ -18,7 +18,11 @@ from statecore import new_key
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NEEDS = {  # pages whose code runs where a framework is there
+    "openai-agents.md": "agents.testing",
+    "google-adk.md": "google.adk",
+    "pydantic-ai.md": "pydantic_ai.conversation_store",
     "langgraph.md": "langgraph.graph",
+    "langgraph-store.md": "langgraph.store.base",
 }
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -59,7 +63,7 @@ def test_every_block_of_code_does_what_its_page_shows(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if page.name in NEEDS:
-        pytest.importorskip(NEEDS[page.name], reason=f"needs statecore[{page.stem}]")
+        pytest.importorskip(NEEDS[page.name], reason=f"needs the extra of {page.stem}")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("STATECORE_KEY", new_key())
     names: dict[str, Any] = {"__name__": "__main__"}

@@ -22,8 +22,10 @@ deletions, two additions of a row, a deletion against a change.
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -155,6 +157,7 @@ class Commit(NamedTuple):
     seen: frozenset[int]
 
 
+PROGRAMS = int(os.environ.get("STATECORE_PROGRAMS", "30"))
 KEYS = st.sampled_from(["", "a", "b", "a/b"])
 CELLS = (
     st.none()
@@ -175,6 +178,7 @@ class Beside(RuleBasedStateMachine):
     """Branches of a table, and of an agent's state."""
 
     peer: Peer
+    reached: Counter[str]  # what programs came to
 
     @initialize()
     def begin(self) -> None:
@@ -250,12 +254,16 @@ class Beside(RuleBasedStateMachine):
         theirs = self.branches[source][max(0, len(self.branches[source]) - 1 - back)]
         seen = [commit.seen for commit in self.commits]
         if len(newest(ours.seen & theirs.seen, seen.__getitem__)) > 1:
+            self.reached["criss-cross, left out"] += 1
             return
         branch, message = self.on(which), f"commit {len(self.commits)}"
 
         result = branch.merge(source, theirs.version)
         keys, rows, digest = self.peer("merge", name, message, theirs.hash, side)
 
+        self.reached["conflict" if keys else "merge without a conflict"] += 1
+        self.reached["both sides changed a row"] += bool(set(result.keys_both) - keys)
+        self.reached["nothing new to merge"] += result.version is None
         assert {path[0] for path in result.conflicts} == keys
         merged = self.state(branch.at(), without=keys)
         assert same(merged, {key: row for key, row in rows.items() if key not in keys})
@@ -286,6 +294,12 @@ class Beside(RuleBasedStateMachine):
 
 
 def test_merges_come_out_as_doltlites_do(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    reached = Counter[str]()
     monkeypatch.setattr(Beside, "peer", peer, raising=False)
-    budget = settings(max_examples=100, stateful_step_count=30)
+    monkeypatch.setattr(Beside, "reached", reached, raising=False)
+
+    budget = settings(max_examples=PROGRAMS, stateful_step_count=30)
     run_state_machine_as_test(Beside, settings=budget)
+
+    for what in ("conflict", "merge without a conflict", "both sides changed a row"):
+        assert reached[what], f"no program came to it: {what}"

@@ -105,7 +105,8 @@ def test_a_watcher_in_another_process_misses_nothing(path: Path) -> None:
         for number in range(1, 20):
             time.sleep(0.005)
             agent.set_state("n", number)
-        told, error = process.communicate(timeout=60)
+        told = process.stdout.read()  # not by communicate(): it would miss what readline() buffered
+        _, error = process.communicate(timeout=60)
 
     assert error == ""
     assert [int(line.split()[0]) for line in told.splitlines()] == list(range(1, 21))

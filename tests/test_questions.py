@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 import statecore
-from statecore import BlockingManager, BranchExists, BranchNotFound, InputError, VersionNotFound
+from statecore import (
+    EMPTY,
+    BlockingManager,
+    BranchExists,
+    BranchNotFound,
+    InputError,
+    VersionNotFound,
+)
 from statecore.bisection import Bisection, Look
 
 
@@ -38,6 +45,68 @@ def test_blame_is_not_fooled_by_writing_the_same_again(agent: BlockingManager) -
     agent.set_state("k", 1, actor="who did nothing")
 
     assert agent.blame("k").actor == "who did it"
+
+
+def test_blame_follows_a_value_through_merges_to_where_it_was_made(agent: BlockingManager) -> None:
+    agent.patch("plan", {"by": "train", "days": 1})
+    idea, other = agent.branch("idea"), agent.branch("other")
+    made = idea.patch("plan", {"by": "boat"}, actor="ann")
+    other.merge(idea)
+    agent.patch("plan", {"days": 2}, actor="bob")
+    merged = agent.merge(other, actor="carl").version
+
+    assert agent.blame("plan", ("by",)).version == merged
+    found = agent.blame("plan", ("by",), follow=True)
+    assert (found.branch, found.version, found.actor) == ("idea", made, "ann")
+    assert agent.blame("plan", ("days",), follow=True).actor == "bob"
+    assert agent.blame("plan", follow=True).actor == "carl", "the whole is made of both"
+
+
+def test_blame_follows_what_was_picked_deleted_or_restored(agent: BlockingManager) -> None:
+    agent.set_state("k", 1, actor="ann")
+    agent.set_state("gone", 1)
+    idea = agent.branch("idea")
+    idea.set_state("k", 2, actor="bob")
+    idea.delete_state("gone", actor="bob")
+    agent.cherry_pick(idea, idea.version() - 1)
+    agent.merge(idea)
+
+    assert agent.blame("k", follow=True).actor == "bob"
+    assert agent.blame("gone", follow=True).actor == "bob"
+    agent.restore(2)
+    assert agent.blame("k", follow=True).version == 1
+
+
+def test_a_merge_that_made_something_new_is_to_blame_itself(agent: BlockingManager) -> None:
+    idea = agent.branch("idea")
+    idea.add("n", 1)
+    agent.add("n", 2)
+    version = agent.merge(idea).version
+
+    assert agent.blame("n", follow=True).version == version
+
+
+def test_two_branches_are_compared(agent: BlockingManager) -> None:
+    agent.set_state("same", 1)
+    idea = agent.branch("idea")
+    idea.set_state("k", {"a": 1, "b": 2})
+    agent.set_state("k", {"a": 1, "b": 3})
+    agent.set_state("new", None)
+
+    change = idea.diff_from("main")
+
+    assert str(change) == str(EMPTY.patch("k", {"b": 2}).remove("new"))
+    assert not agent.diff_from(agent).touches_anything
+    assert agent.diff_from(idea, at=1) == EMPTY.put("k", {"a": 1, "b": 3}).put("new", None)
+    agent.apply(change)
+    assert agent.at() == idea.at()
+
+
+def test_branches_of_two_agents_are_not_compared(store: statecore.BlockingStore) -> None:
+    with pytest.raises(InputError, match="another agent"):
+        store.manager("one").diff_from(store.manager("two"))
+    with pytest.raises(InputError, match="another agent"):
+        store.manager("one").cherry_pick(store.manager("two"), 1)
 
 
 def test_the_history_of_a_place_within_a_value(told: BlockingManager) -> None:

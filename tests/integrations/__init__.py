@@ -1,1 +1,1 @@
-"""Statecore behind agent frameworks. What needs a framework that is not there is skipped."""
+"""What stands behind the frameworks, tested where they are installed."""

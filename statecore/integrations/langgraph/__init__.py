@@ -1,5 +1,6 @@
-"""LangGraph's checkpoints in a statecore store: each thread an agent, each super-step an event."""
+"""LangGraph's checkpoints and its long-term memory in a statecore store."""
 
 from statecore.integrations.langgraph.saver import StatecoreSaver
+from statecore.integrations.langgraph.store import StatecoreStore
 
-__all__ = ["StatecoreSaver"]
+__all__ = ["StatecoreSaver", "StatecoreStore"]

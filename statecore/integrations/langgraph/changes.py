@@ -155,6 +155,14 @@ def change_of(
     return Change(operations), lists
 
 
+def says_nothing(change: Change) -> bool:
+    """Tell whether a checkpoint is already there, to the letter."""
+    return all(
+        isinstance(operation, Patch) and not operation.change.operations
+        for operation in change.operations.values()
+    )
+
+
 def _is_unchanged(name: str, envelope: Envelope, before: Envelope) -> bool:
     """Tell whether a channel has the version that it had in the parent."""
     if name not in before.channels:

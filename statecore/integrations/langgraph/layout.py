@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote, unquote
@@ -31,6 +31,10 @@ from statecore.values import Value, pack, same
 _OURS: Final = "lg:"
 HIDDEN: Final = _OURS + "hidden"
 _CHECKPOINT: Final = _OURS + "checkpoint"
+
+_VERSION_WITH_TIME: Final = 6
+_GREGORIAN: Final = datetime(1582, 10, 15, tzinfo=UTC)  # from which such UUIDs count
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def checkpoint_key(namespace: str) -> str:
@@ -91,7 +95,7 @@ class Envelope:
         # The id as it stands in the event's own id, too, so that it compresses to nothing.
         parent = None if self.parent is None else tight(self.parent)
         fields = {
-            "h": [self.id, parent, _tight_time(rest.pop("ts", None))],
+            "h": [self.id, parent, _tight_time(rest.pop("ts", None), self.id)],
             "v": rest.pop("channel_versions", {}),
             "s": rest.pop("versions_seen", {}),
             "u": rest.pop("updated_channels", None),
@@ -99,6 +103,8 @@ class Envelope:
             "r": rest,
             "m": self.metadata,
         }
+        if fields["u"] == _last_updated(fields["v"]):
+            fields["u"] = True
         return fields if self.newest is None else {**fields, "n": self.newest}
 
     @classmethod
@@ -113,10 +119,10 @@ class Envelope:
         checkpoint_id, parent, ts = kept["h"]
         rest = {
             **kept["r"],
-            "ts": ts.isoformat() if isinstance(ts, datetime) else ts,
+            "ts": _time_after(checkpoint_id, ts) if type(ts) is int else ts,
             "channel_versions": kept["v"],
             "versions_seen": kept["s"],
-            "updated_channels": kept["u"],
+            "updated_channels": _last_updated(kept["v"]) if kept["u"] is True else kept["u"],
         }
         parent = None if parent is None else str(parent)
         return cls(checkpoint_id, parent, kept["c"], rest, kept["m"], kept.get("n"))
@@ -131,6 +137,15 @@ class Envelope:
         if before is None or (before.newest is None and self.id >= before.id):
             return self
         return replace(self, newest=max(self.id, before.greatest))
+
+
+def _last_updated(versions: Mapping[str, Any]) -> list[str]:
+    """Return the channels with the last version: those that a step of the framework updated."""
+    try:
+        last = max(versions.values(), default=None)
+    except TypeError:  # of several types, which only a foreign framework would mix
+        return []
+    return sorted(name for name, version in versions.items() if version == last)
 
 
 @lru_cache(maxsize=256)
@@ -198,9 +213,31 @@ def tight(text: str) -> UUID | str:
     return made if str(made) == text else text
 
 
-def _tight_time(text: Any) -> Any:
+def _tight_time(text: Any, checkpoint_id: str) -> Any:
+    """Return a time as microseconds since its checkpoint's id was made, where that can be told.
+
+    Ids are UUIDs of version 6 (RFC 9562), which begin with the time they were made at.
+    """
     try:
         made = datetime.fromisoformat(text)
+        since = (made - _time_of(checkpoint_id)) // _MICROSECOND
     except (TypeError, ValueError):
         return text
-    return made if made.tzinfo is not None and made.isoformat() == text else text
+    return since if _time_after(checkpoint_id, since) == text else text
+
+
+def _time_after(checkpoint_id: str, microseconds: int) -> str:
+    return (_time_of(checkpoint_id) + timedelta(microseconds=microseconds)).isoformat()
+
+
+def _time_of(checkpoint_id: str) -> datetime:
+    """Return when an id was made, to the microsecond.
+
+    Raises:
+        ValueError: it does not say.
+    """
+    made = UUID(checkpoint_id)
+    if made.version != _VERSION_WITH_TIME:
+        raise ValueError("no UUID of version 6")
+    high, rest = made.int >> 80, made.int >> 64 & 0x0FFF
+    return _GREGORIAN + timedelta(microseconds=(high << 12 | rest) // 10)

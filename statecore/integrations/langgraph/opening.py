@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from contextlib import AsyncExitStack, ExitStack
 from typing import Generic, Protocol, TypeVar
 
 from statecore.opening import Opening
@@ -22,31 +24,34 @@ _Over = TypeVar("_Over", bound=Closable)
 class OpeningOver(Generic[_Over]):
     """A store, and what stands over it, about to be opened."""
 
+    _over: _Over
+
     def __init__(
         self, opening: Opening, make: Callable[[StateStore | BlockingStore], _Over]
     ) -> None:
         self._opening = opening
         self._make = make
-        self._over: _Over | None = None
 
     def __enter__(self) -> _Over:
-        self._over = self._make(self._opening.__enter__())
+        with ExitStack() as stack:
+            self._over = self._make(stack.enter_context(self._opening))
+            stack.pop_all()  # from here on it is closed by the end of the block
         return self._over
 
     def __exit__(self, *error: object) -> None:
         try:
-            if self._over is not None:
-                self._over.close()
+            self._over.close()
         finally:
             self._opening.__exit__(*error)
 
     async def __aenter__(self) -> _Over:
-        self._over = self._make(await self._opening.__aenter__())
+        async with AsyncExitStack() as stack:
+            self._over = self._make(await stack.enter_async_context(self._opening))
+            stack.pop_all()
         return self._over
 
     async def __aexit__(self, *error: object) -> None:
         try:
-            if self._over is not None:
-                self._over.close()
+            await asyncio.to_thread(self._over.close)
         finally:
             await self._opening.__aexit__(*error)

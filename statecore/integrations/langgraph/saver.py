@@ -69,7 +69,6 @@ class StatecoreSaver(BaseCheckpointSaver[Any]):
                 it is durable when ``put_writes`` returns, as an event of its own.
         """
         super().__init__(serde=serde)
-        store = store.store if isinstance(store, BlockingStore) else store
         self._tasks = store.for_tasks()
         self._blocking = store.blocking().store
         self._actor = actor

@@ -18,7 +18,7 @@ from statecore.agent_state import AgentState
 from statecore.change import Change
 from statecore.errors import Conflict, RetriesExhausted, WrongExpectedVersion
 from statecore.integrations.langgraph import layout
-from statecore.integrations.langgraph.changes import Growth, change_of
+from statecore.integrations.langgraph.changes import Growth, change_of, says_nothing
 from statecore.integrations.langgraph.layout import Envelope, Hidden
 from statecore.integrations.langgraph.objects import Objects, Shelf
 from statecore.integrations.langgraph.places import Found, Place, Places, event_id
@@ -30,7 +30,6 @@ from statecore.integrations.langgraph.writes import (
     in_order,
     joined,
     kept,
-    late,
     pending,
 )
 from statecore.manager import StateManager
@@ -190,7 +189,10 @@ class Thread:
                 growing.learn(after, grown)
                 return
             known = await place.manager.at(version)
-            if Envelope.of(known, namespace) == made:
+            there = Place(place.manager, known, None)
+            told = Envelope.of(known, namespace)
+            change, _ = change_of(namespace, made, told, there, values, self._objects, growing)
+            if says_nothing(change):
                 return  # put before: a retry
             again += 1  # put before with other content, which this replaces
         raise RetriesExhausted(f"thread {self._id!r}: others were faster {_ATTEMPTS_MAX} times")
@@ -198,9 +200,9 @@ class Thread:
     def _with_writes(
         self, change: Change, namespace: str, parent: str, state: AgentState, writes: Writes
     ) -> Change:
-        all_of_them = joined(kept(state, namespace, parent), writes, replace=True)
-        packed = pack(as_value(parent, all_of_them))
-        return change.operate(layout.writes_key(namespace), Put(packed))
+        key = layout.writes_key(namespace)
+        all_of_them = joined(kept(state, key, parent), writes, replace=True)
+        return change.operate(key, Put(pack(as_value(parent, all_of_them))))
 
     async def record_writes(self, namespace: str, checkpoint_id: str) -> None:
         """Record what is held of a checkpoint's tasks as an event of its own."""
@@ -221,13 +223,11 @@ class Thread:
                 heads[0][1] if heads else await self._places.main.to_change(),
             )
             key = layout.late_key(namespace, checkpoint_id)
-            before = late(state, namespace, checkpoint_id)
             for branch, head in heads:
                 envelope = Envelope.of(head, namespace)
                 if envelope is not None and envelope.id == checkpoint_id:
                     manager, state, key = branch, head, layout.writes_key(namespace)
-                    before = kept(head, namespace, checkpoint_id)
-            all_of_them = joined(before, writes, replace=True)
+            all_of_them = joined(kept(state, key, checkpoint_id), writes, replace=True)
             change = Change({key: Put(pack(as_value(checkpoint_id, all_of_them)))})
             try:
                 await manager.apply(change, expected_version=state.version)

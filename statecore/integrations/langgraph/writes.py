@@ -54,10 +54,7 @@ def joined(before: Mapping[Place, Write], more: Mapping[Place, Write], *, replac
 
 
 def as_value(checkpoint_id: str, writes: Mapping[Place, Write]) -> Value:
-    """Return what tasks wrote since a checkpoint as a value.
-
-    It names the checkpoint, since it stays where it is when others follow that have no writes.
-    """
+    """Return what tasks wrote since a checkpoint as a value."""
     tasks: dict[str, Any] = {}
     for (task_id, at), (path, channel, value) in writes.items():
         task = tasks.setdefault(task_id, [tight(task_id), path, []])
@@ -65,19 +62,14 @@ def as_value(checkpoint_id: str, writes: Mapping[Place, Write]) -> Value:
     return [tight(checkpoint_id), *tasks.values()]
 
 
-def kept(state: AgentState, namespace: str, checkpoint_id: str) -> Writes:
-    """Return what tasks wrote since a checkpoint that stands by it, or by its child."""
-    packed = state.packed(writes_key(namespace))
-    value: Any = [""] if packed is None else thaw(packed)
+def kept(state: AgentState, key: str, checkpoint_id: str) -> Writes:
+    """Return what tasks wrote since a checkpoint, if that stands under a key."""
+    packed = state.packed(key)
+    if packed is None:
+        return {}
+    value: Any = thaw(packed)
     of, *tasks = value
     return _read(tasks) if str(of) == checkpoint_id else {}
-
-
-def late(state: AgentState, namespace: str, checkpoint_id: str) -> Writes:
-    """Return what tasks wrote since a checkpoint when others had come after it."""
-    packed = state.packed(late_key(namespace, checkpoint_id))
-    value: Any = [] if packed is None else thaw(packed)
-    return _read(value[1:])
 
 
 def _read(tasks: list[Any]) -> Writes:
@@ -100,9 +92,9 @@ def pending(
         head: the head of the thread, where late ones stand.
         held: those not recorded yet.
     """
-    found = kept(last, namespace, checkpoint_id)
-    found = joined(found, late(head, namespace, checkpoint_id), replace=True)
-    return joined(found, held, replace=True)
+    found = kept(last, writes_key(namespace), checkpoint_id)
+    late = kept(head, late_key(namespace, checkpoint_id), checkpoint_id)
+    return joined(joined(found, late, replace=True), held, replace=True)
 
 
 def in_order(writes: Mapping[Place, Write], objects: Objects) -> list[PendingWrite]:
