@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from typing import Any, Final, Protocol, TypeVar
 
 from statecore.appends import Append
@@ -59,6 +59,15 @@ def run(coroutine: Coroutine[Any, Any, _Result]) -> _Result:
         return finished.value  # type: ignore[no-any-return]
     coroutine.close()
     raise RuntimeError("the blocking face can't wait for other coroutines; use `async with`")
+
+
+def run_each(items: AsyncIterator[_Result]) -> Iterator[_Result]:
+    """Yield what an asynchronous iterator yields that never suspends."""
+    while True:
+        try:
+            yield run(anext(items))  # type: ignore[arg-type]
+        except StopAsyncIteration:
+            return
 
 
 class BlockingWaiter:

@@ -52,7 +52,7 @@ def examples(page: Path) -> Iterator[Example]:
 def run(page: Path, example: Example, names: dict[str, Any]) -> str:
     """Execute a block, with the line numbers of its page; return what it printed."""
     printed = io.StringIO()
-    code = compile("\n" * (example.line - 1) + example.code, str(page), "exec")
+    code = compile("\n" * (example.line - 1) + example.code, str(page), "exec", dont_inherit=True)
     with contextlib.redirect_stdout(printed):
         exec(code, names)
     return printed.getvalue()

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from statecore.cli import asking, branching, reading, ruling, writing
+from statecore.cli import asking, branching, importing, reading, ruling, writing
 from statecore.cli import demo as demonstration
 from statecore.cli.arguments import AskPassphrase, Json
 from statecore.cli.failures import EXIT_CODES, Commands
@@ -96,4 +96,5 @@ for title, room in (
     for command in room.commands.registered_commands:
         command.rich_help_panel = title
     app.add_typer(room.commands)
+app.add_typer(importing.commands, name="import", rich_help_panel="To bring in")
 app.add_typer(ruling.commands, name="schema", rich_help_panel="To hold to rules")

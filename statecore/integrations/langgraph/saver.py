@@ -31,7 +31,7 @@ from statecore.integrations.langgraph.tidying import copy_thread, hide_runs, pru
 from statecore.integrations.langgraph.writes import Buffer, written
 from statecore.opening import open as open_store
 from statecore.store import BlockingStore, StateStore
-from statecore.waiting import run
+from statecore.waiting import run, run_each
 
 LINGER_SECONDS: Final = 0.05
 
@@ -145,12 +145,7 @@ class StatecoreSaver(BaseCheckpointSaver[Any]):
 
         The tuples share the items of lists that grew out of one another.
         """
-        found = self._list(self._blocking, config, filter, before, limit)
-        while True:
-            try:
-                yield run(anext(found))  # type: ignore[arg-type]
-            except StopAsyncIteration:
-                return
+        yield from run_each(self._list(self._blocking, config, filter, before, limit))
 
     async def alist(
         self,
