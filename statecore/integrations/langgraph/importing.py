@@ -178,7 +178,7 @@ class _Inlet:
         self._counts.writes += len(writes)
         there = [] if step is None else step.writes
         if any(write not in there for write in in_order(writes, self._unpack.objects)):
-            self._buffer.add(place, writes, (), replace=True)
+            self._buffer.add(place, writes, ())
         return row.size
 
 
