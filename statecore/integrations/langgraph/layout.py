@@ -33,6 +33,8 @@ HIDDEN: Final = _OURS + "hidden"
 _CHECKPOINT: Final = _OURS + "checkpoint"
 
 _NOTHING: Final = object()
+_KNOWN_MAX: Final = 512
+_known: Final[dict[bytes, tuple[dict[str, Any], Envelope]]] = {}  # what was read last, by bytes
 _VERSION_WITH_TIME: Final = 6
 _GREGORIAN: Final = datetime(1582, 10, 15, tzinfo=UTC)  # from which such UUIDs count
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -155,10 +157,26 @@ def fields_in(state: AgentState, namespace: str) -> Mapping[str, Any]:
     return {} if packed is None else _read(to_bytes(packed))[0]
 
 
-@lru_cache(maxsize=256)
+def remember(state: AgentState, namespace: str, made: Envelope) -> None:
+    """Know what was just recorded, so that it need not be read."""
+    packed = state.packed(checkpoint_key(namespace))
+    if packed is not None:
+        _keep(to_bytes(packed), (made.fields(), made))
+
+
 def _read(packed: bytes) -> tuple[dict[str, Any], Envelope]:
-    fields: Any = thaw(packed)
-    return fields, Envelope.read(fields)
+    known = _known.get(packed)
+    if known is None:
+        fields: Any = thaw(packed)
+        known = _keep(packed, (fields, Envelope.read(fields)))
+    return known
+
+
+def _keep(packed: bytes, known: tuple[dict[str, Any], Envelope]) -> tuple[dict[str, Any], Envelope]:
+    if len(_known) >= _KNOWN_MAX:
+        _known.clear()
+    _known[packed] = known
+    return known
 
 
 def change_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> Change:

@@ -53,16 +53,27 @@ class Places:
 
     async def heads(self) -> list[tuple[StateManager, AgentState]]:
         """Return each branch with its state now, main first; none where the thread was erased."""
+        return [head async for head in self._each_head()]
+
+    async def _each_head(self) -> AsyncIterator[tuple[StateManager, AgentState]]:
+        """Yield each branch with its state now, main first; forks are only looked up when asked."""
         main = await self._head(self.main)
         if main is None or main.version == 0:
-            return []
-        heads = [(self.main, main)]
+            return
+        yield self.main, main
         for name in await self.main.branch_names():
             branch = await self.main.branch(name, create=False)
             state = await self._head(branch)
             if state is not None:
-                heads.append((branch, state))
-        return heads
+                yield branch, state
+
+    async def head_with(self, namespace: str, checkpoint_id: str) -> Place | None:
+        """Return the branch whose last checkpoint of a namespace is this one, if there is one."""
+        async for manager, state in self._each_head():
+            envelope = Envelope.of(state, namespace)
+            if envelope is not None and envelope.id == checkpoint_id:
+                return Place(manager, state, envelope)
+        return None
 
     async def find(self, namespace: str, checkpoint_id: str) -> Place | None:
         """Return where a checkpoint is, hidden or not."""

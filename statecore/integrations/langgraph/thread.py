@@ -110,11 +110,9 @@ class Thread:
         Raises:
             WrongExpectedVersion: somebody else went on from what we took for the last checkpoint.
         """
+        if parent is not None and (place := await self._places.head_with(namespace, parent)):
+            return place
         heads = await self._places.heads()
-        for manager, state in heads:
-            envelope = Envelope.of(state, namespace)
-            if parent is not None and envelope is not None and envelope.id == parent:
-                return Place(manager, state, envelope)
         known = None if parent is None else await self._places.find(namespace, parent)
         if known is None or parent is None:
             state = heads[0][1] if heads else await self._places.main.to_change()
@@ -193,6 +191,7 @@ class Thread:
             if version > place.state.version:
                 after = await place.manager.at(version)
                 growing.learn(after, grown)
+                layout.remember(after, namespace, made)
                 return
             known = await place.manager.at(version)
             there = Place(place.manager, known, None)
