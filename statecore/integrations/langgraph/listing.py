@@ -66,7 +66,7 @@ async def _visible(thread: Thread, criteria: Criteria) -> AsyncIterator[_Listed]
         return
     head, hidden = now
     shelf = thread.shelf()
-    async for found in thread.found(criteria.namespace):
+    async for found in thread.found(criteria.namespace, criteria.limit or 0):
         if _is_visible(found, hidden) and criteria.fit(found, thread.metadata_of(found)):
             yield _Listed(thread, found, head, shelf)
 

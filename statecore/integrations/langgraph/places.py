@@ -124,9 +124,13 @@ class Places:
             return await place.manager.at(event.version)
         return head
 
-    async def found(self, namespace: str | None) -> AsyncIterator[Found]:
-        """Yield checkpoints, hidden ones too, the greatest id first; of one or all namespaces."""
-        walks = [self._walk(*head, namespace) for head in await self.heads()]
+    async def found(self, namespace: str | None, expected: int = 0) -> AsyncIterator[Found]:
+        """Yield checkpoints, hidden ones too, the greatest id first; of one or all namespaces.
+
+        So many as are expected are read at once.
+        """
+        page = min(max(expected + 1, _PAGE_MIN), _PAGE_MAX)
+        walks = [self._walk(*head, namespace, page) for head in await self.heads()]
         if await self._is_out_of_order():
             everything = [found for walk in walks async for found in walk]
             for found in sorted(everything, key=lambda each: each.envelope.id, reverse=True):
@@ -145,10 +149,10 @@ class Places:
         )
 
     async def _walk(
-        self, manager: StateManager, head: AgentState, namespace: str | None
+        self, manager: StateManager, head: AgentState, namespace: str | None, page: int
     ) -> AsyncIterator[Found]:
         """Yield the checkpoints of one branch, the last one first; each id once."""
-        start, until, page = await manager.start(), head.version, _PAGE_MIN
+        start, until = await manager.start(), head.version
         following: dict[str, AgentState] = {}
         seen: set[tuple[str, str]] = set()
         while until > start:

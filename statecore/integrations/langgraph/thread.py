@@ -98,9 +98,9 @@ class Thread:
         """What the framework calls it."""
         return self._id
 
-    def found(self, namespace: str | None) -> AsyncIterator[Found]:
-        """Yield checkpoints, hidden ones too, the greatest id first; of one or all namespaces."""
-        return self._places.found(namespace)
+    def found(self, namespace: str | None, expected: int = 0) -> AsyncIterator[Found]:
+        """Yield checkpoints, hidden ones too, the greatest id first; see ``Places.found``."""
+        return self._places.found(namespace, expected)
 
     # Putting
 
