@@ -147,7 +147,10 @@ class StateReader:
         return [self._state(root) for root in roots]
 
     async def find_event(self, event_id: str) -> int:
-        """Return the version of the event with an id of the caller's own; 0 if there is none."""
+        """Return the version of the event with an id its caller chose; 0 if there is none.
+
+        Of this branch's own events: an id may be used once on each.
+        """
         await self._load()
         if self._root().version == 0:
             return 0

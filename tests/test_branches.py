@@ -675,3 +675,58 @@ def test_keys_that_may_conflict_are_told_before_they_do(forked: Any) -> None:
 
     assert main.contested() == {"goal": ["idea"]}
     assert idea.contested() == {"goal": ["main"]}
+
+
+def test_an_agent_is_erased_on_every_branch(store: statecore.BlockingStore) -> None:
+    agent, other = store.manager("erased"), store.manager("kept")
+    other.set_state("key", 1)
+    agent.set_state("key", 1)
+    fork = agent.branch("fork", 1)
+    fork.set_state("key", 2)
+    agent.delete_branch("fork")
+    again = agent.branch("fork", 1)  # of another generation
+    again.set_state("key", 3)
+
+    store.erase("erased")
+    store.erase("never there")
+
+    for gone in (agent, fork, again):
+        with pytest.raises(statecore.Erased):
+            gone.get_state("key")
+        with pytest.raises(statecore.Erased):
+            gone.at(1)
+    assert other.get_state("key") == 1
+    assert [birth.agent_id for birth in store.agents()] == ["kept"]
+
+    agent.set_state("new", 1)
+    assert agent.at().data == {"new": 1}
+    assert agent.branches() == []
+    assert agent.branch("fork").at().data == {"new": 1}
+
+
+def test_states_of_many_versions_are_those_of_each(agent: statecore.BlockingManager) -> None:
+    for number in range(1, 150):
+        agent.set_state(f"k{number % 7}", number)
+    fork = agent.branch("fork", 100)
+    fork.set_state("k0", "forked")
+
+    for manager, last in ((agent, 149), (fork, 101)):
+        states = manager.states(90)
+        assert [state.version for state in states] == list(range(91, last + 1))
+        for state in states:
+            assert state.data == manager.at(state.version).data
+            assert state.touched == set(
+                next(iter(manager.history(since=state.version - 1))).change.operations
+            )
+    assert agent.states(149) == []
+
+
+def test_an_event_is_found_by_the_id_its_caller_chose(agent: statecore.BlockingManager) -> None:
+    assert agent.find_event("mine") == 0
+    agent.set_state("key", 1)
+    agent.set_state("key", 2, event_id="mine")
+    fork = agent.branch("fork")
+    fork.set_state("key", 3, event_id="on the fork")
+
+    assert (agent.find_event("mine"), fork.find_event("mine")) == (2, 0)
+    assert (agent.find_event("on the fork"), fork.find_event("on the fork")) == (0, 3)

@@ -278,6 +278,19 @@ def test_going_on_from_an_older_checkpoint_forks_the_thread(
         assert fork.get_state("said") == ["a", "c", "d"]
 
 
+def test_a_fork_that_was_merged_is_listed_once(saver: StatecoreSaver, path: Path) -> None:
+    first = put(saver, new(), {"said": ["a"]}, 1)
+    put(saver, first, {"said": ["a", "b"]}, 2)
+    assert saver.get_tuple(first) is not None
+    named = {"configurable": {**first["configurable"], "branch": "better"}}
+    other = put(saver, named, {"said": ["a", "c"]}, 2)
+    with statecore.open(path, key=KEY) as store:
+        store.manager("t").merge("better", strategies={"*": "theirs"})
+
+    assert [found.config for found in saver.list(new())].count(other) == 1
+    assert latest(saver).checkpoint["channel_values"] == {"said": ["a", "c"]}
+
+
 def test_of_two_processes_that_go_on_from_one_checkpoint_one_wins(path: Path) -> None:
     with (
         StatecoreSaver.from_conn_string(str(path), key=KEY) as one,

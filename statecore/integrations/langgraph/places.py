@@ -133,11 +133,14 @@ class Places:
         walks = [self._walk(*head, namespace, page) for head in await self.heads()]
         if await self._is_out_of_order():
             everything = [found for walk in walks async for found in walk]
-            for found in sorted(everything, key=lambda each: each.envelope.id, reverse=True):
-                yield found
-            return
+            everything.sort(key=lambda each: each.envelope.id, reverse=True)
+            walks = [_each(everything)]
+        seen: set[tuple[str, str]] = set()  # a merge of branches has what its source has, too
         async for found in merged(walks, lambda each: each.envelope.id):
-            yield found
+            place = (found.namespace, found.envelope.id)
+            if place not in seen:
+                seen.add(place)
+                yield found
 
     async def _is_out_of_order(self) -> bool:
         return any(
@@ -183,6 +186,11 @@ async def merged(
         yield item
         following = await anext(walk, None)
         waiting[at : at + 1] = [] if following is None else [(following, walk)]
+
+
+async def _each(items: Sequence[_Item]) -> AsyncIterator[_Item]:
+    for item in items:
+        yield item
 
 
 def event_id(namespace: str, checkpoint_id: str, again: int) -> str:
