@@ -8,7 +8,7 @@ virtual base, as git's recursive strategy does.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from functools import partial
 from typing import NamedTuple
@@ -72,6 +72,9 @@ class Ancestry:
         shared = meet(*(side.past for side in sides))
         bases = self._newest(shared)
         state = self._state_of(bases)
+        if len(bases) > 1:
+            for side in sides:
+                state = self._settled(state, side, shared)
         ours, theirs = (self._change_since(bases, state, side, shared) for side in sides)
         return Fork(bases, state, ours, theirs)
 
@@ -113,6 +116,40 @@ class Ancestry:
             first = _Side(join(first.past, other.past), partial(dict, state))
         return state
 
+    def _settled(self, state: PackedState, side: _Side, shared: Past) -> PackedState:
+        """Return a virtual base in which each key that a side left alone is as that side has it.
+
+        How bases were merged before, by strategies or by hand, can only be guessed from them; a
+        side that has not touched a key since knows it.
+        """
+        if side.stream is None:
+            return state
+        settled, values = dict(state), side.values()
+        for key in diff(state, values).operations:
+            if not self._touched(key, side.past, shared):
+                settled.pop(key, None)
+                if key in values:
+                    settled[key] = values[key]
+        return settled
+
+    def _touched(self, key: str, past: Past, shared: Past) -> bool:
+        """Tell whether an event of one past that is not in the other touched a key."""
+        history = self._streams.aids.history
+        for stream, after, version in self._lines(past, shared):
+            if history.touched(stream, key, after, version):
+                return True
+            if history.cleared(stream, after, version):
+                return True
+        return False
+
+    def _lines(self, past: Past, shared: Past) -> Iterator[tuple[Stream, int, int]]:
+        """Yield the branches of one past, from and to the versions that are not in the other."""
+        for (branch, generation), version in past.items():
+            moment = Moment(branch, generation, version)
+            stream = self._open(moment)
+            after = max(shared.get(moment.line, 0), stream.fork if stream.parent else 0)
+            yield stream, after, version
+
     def _change_since(
         self, bases: tuple[Moment, ...], state: PackedState, side: _Side, shared: Past
     ) -> Change:
@@ -142,10 +179,7 @@ class Ancestry:
         counted where it was first done.
         """
         added: Add | None = None
-        for (branch, generation), version in past.items():
-            moment = Moment(branch, generation, version)
-            stream = self._open(moment)
-            after = max(shared.get(moment.line, 0), stream.fork if stream.parent else 0)
+        for stream, after, version in self._lines(past, shared):
             for at in self._streams.aids.history.touched(stream, key, after, version):
                 record = self._timeline.record(stream, at)
                 if PAST in record.extras:

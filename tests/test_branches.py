@@ -730,3 +730,20 @@ def test_an_event_is_found_by_the_id_its_caller_chose(agent: statecore.BlockingM
 
     assert (agent.find_event("mine"), fork.find_event("mine")) == (2, 0)
     assert (agent.find_event("on the fork"), fork.find_event("on the fork")) == (0, 3)
+
+
+def test_what_one_side_left_alone_since_several_bases_is_the_others_to_say(
+    agent: statecore.BlockingManager,
+) -> None:
+    agent.set_state("key", 1)
+    agent.set_strategy("key", "max")
+    one, other = agent.branch("one"), agent.branch("other")
+    one.set_state("key", 5)
+    other.set_state("key", 3)
+    before = one.version()
+    one.merge(other)  # leaves 5, by the strategy: this touches nothing
+    other.merge(one, before)
+    other.set_state("key", 0)
+
+    assert len(one.merge(other).bases) == 2
+    assert one.get_state("key") == 0
