@@ -323,11 +323,13 @@ class StateMerger(StateValidator):
         found = state.conflicts.get((key, *path))
         if found is None:
             raise InputError(f"nothing is in conflict at {'/'.join(map(str, (key, *path)))}")
-        packed: Packed | None = pack(value, (key, *path))
-        if pick is not None:
-            if not 0 <= pick < len(found.adds):
-                raise InputError(f"there are {len(found.adds)} sides, counted from 0")
+        packed: Packed | None
+        if pick is None:
+            packed = pack(value, (key, *path))
+        elif 0 <= pick < len(found.adds):
             packed = found.adds[pick]
+        else:
+            raise InputError(f"there are {len(found.adds)} sides, counted from 0")
         change = state.decided(key, path, packed)
         options.setdefault("expected_version", state.version)
         version = await self._write(change, options, {key}, source=Source(EventType.RESOLVED))

@@ -747,3 +747,19 @@ def test_what_one_side_left_alone_since_several_bases_is_the_others_to_say(
 
     assert len(one.merge(other).bases) == 2
     assert one.get_state("key") == 0
+
+
+def test_a_side_with_a_conflict_in_it_can_be_picked(agent: statecore.BlockingManager) -> None:
+    agent.set_state("key", {"in": 0})
+    one, other, third = (agent.branch(name) for name in ("one", "other", "third"))
+    one.patch("key", {"in": 1})
+    other.patch("key", {"in": 2})
+    third.set_state("key", "none")
+    one.merge(other)
+    one.merge(third)
+    ((path, conflict),) = one.conflicts().items()
+    at = next(at for at, side in enumerate(conflict.sides) if side != "none")
+
+    one.resolve("key", path=path[1:], pick=at)
+
+    assert [side for each in one.conflicts().values() for side in each.sides] != []

@@ -108,7 +108,8 @@ def test_every_example_of_a_command_works(
         answer = run(*shlex.split(line), stdin=stdin)
         assert answer.code == 0, (example, answer.err)
         assert "Warning" not in answer.err
-    assert examples or command in ("demo", "stats")
+    # Those of import need LangGraph: tests/integrations/test_langgraph_import.py
+    assert examples or command in ("demo", "stats", "import")
 
 
 def test_the_help_of_strategies_names_them_all() -> None:

@@ -157,24 +157,20 @@ class Thread:
         held: Held,
         branch: str | None,
     ) -> None:
-        again = 0
+        again, values = 0, checkpoint["channel_values"]
         envelope = Envelope(
             id=checkpoint["id"],
             parent=parent,
-            channels=list(checkpoint["channel_values"]),
+            channels=list(values),
             rest=self._objects.value(layout.rest_of(checkpoint)),
             metadata=self._objects.value(dict(metadata)),
         )
         for _ in range(_ATTEMPTS_MAX):
             place = await self._place_for(namespace, parent, branch)
             if held.writes and parent is not None:
-                on = None if place.envelope is None else place.manager
-                if on is None or not await self._places.is_from(on, namespace, parent):
-                    await self._record(namespace, parent, held.writes)  # where the parent is
-                    held.writes = {}
+                await self._leave_behind(namespace, parent, place, held)
             before = Envelope.of(place.state, namespace)
             made = envelope.following(before)
-            values = checkpoint["channel_values"]
             growing = self._growth.of(self._id, place.manager.branch_name, held.things)
             change, grown = change_of(
                 namespace, made, before, place, values, self._objects, growing
@@ -201,6 +197,13 @@ class Thread:
                 return  # put before: a retry
             again += 1  # put before with other content, which this replaces
         raise RetriesExhausted(f"thread {self._id!r}: others were faster {_ATTEMPTS_MAX} times")
+
+    async def _leave_behind(self, namespace: str, parent: str, place: Place, held: Held) -> None:
+        """Record what is held where the parent is, if the child goes elsewhere."""
+        on = None if place.envelope is None else place.manager
+        if on is None or not await self._places.is_from(on, namespace, parent):
+            await self._record(namespace, parent, held.writes)
+            held.writes = {}
 
     def _with_writes(
         self, change: Change, namespace: str, parent: str, place: Place, writes: Writes
