@@ -240,6 +240,17 @@ def test_what_is_held_is_recorded_soon_by_itself(path: Path) -> None:
         assert latest(saver).pending_writes == [("task", "a", 2)]
 
 
+def test_what_is_just_being_recorded_is_seen(path: Path) -> None:
+    opening = StatecoreSaver.from_conn_string(str(path), key=KEY, linger_seconds=0.0001)
+    with opening as saver:
+        config = put(saver, new(), {"a": 1}, 1)
+        for number in range(300):
+            saver.put_writes(config, [("a", number)], f"task-{number:03}")
+            found = latest(saver).pending_writes
+            assert found is not None
+            assert len(found) == number + 1
+
+
 def test_writes_that_come_late_belong_to_their_own_step(saver: StatecoreSaver) -> None:
     first = put(saver, new(), {"a": 1}, 1)
     second = put(saver, first, {"a": 2}, 2)

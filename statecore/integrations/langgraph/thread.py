@@ -90,6 +90,7 @@ class Thread:
         self._places = Places(manager)
         self._objects = objects
         self._buffer = buffer
+        self._held = buffer.peek(thread_id)  # before anything of the thread is read
         self._growth = growth
         self._served = served
 
@@ -140,12 +141,8 @@ class Thread:
             WrongExpectedVersion: somebody else went on from what we took for the last checkpoint.
         """
         step = (self._id, namespace, parent or "")
-        held = self._buffer.take(step)
-        try:
+        with self._buffer.taken(step) as held:
             await self._put(namespace, parent, checkpoint, metadata, held, branch)
-        except BaseException:
-            self._buffer.put_back(step, held)
-            raise
         self._served[self._id, namespace] = str(checkpoint["id"])
 
     async def _put(
@@ -220,13 +217,9 @@ class Thread:
     async def record_writes(self, namespace: str, checkpoint_id: str) -> None:
         """Record what is held of a checkpoint's tasks as an event of its own."""
         step = (self._id, namespace, checkpoint_id)
-        held = self._buffer.take(step)
-        try:
+        with self._buffer.taken(step) as held:
             if held.writes:
                 await self._record(namespace, checkpoint_id, held.writes)
-        except BaseException:
-            self._buffer.put_back(step, held)
-            raise
 
     async def _record(self, namespace: str, checkpoint_id: str, writes: Writes) -> None:
         for _ in range(_ATTEMPTS_MAX):
@@ -313,7 +306,7 @@ class Thread:
 
     def held(self, found: Found) -> Writes:
         """Return what is held of a checkpoint's tasks."""
-        return self._buffer.peek((self._id, found.namespace, found.envelope.id))
+        return self._held.get((self._id, found.namespace, found.envelope.id), {})
 
     async def parent_of(self, namespace: str, checkpoint_id: str | None) -> str | None:
         """Return the parent of a checkpoint, or of the last one."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeAlias
 
 from langgraph.checkpoint.base import WRITES_IDX_MAP, PendingWrite, writes_sort_key
@@ -121,6 +122,7 @@ class Buffer:
 
     def __init__(self) -> None:
         self._held: dict[Step, Held] = {}
+        self._leaving: dict[Step, list[Held]] = {}  # being recorded
         self._lock = threading.Lock()
 
     def add(self, step: Step, writes: Writes, things: Iterable[Any]) -> None:
@@ -130,19 +132,41 @@ class Buffer:
             held.writes = joined(held.writes, writes)
             held.things += things
 
-    def peek(self, step: Step) -> Writes:
-        """Return what is held of a checkpoint's tasks."""
-        with self._lock:
-            held = self._held.get(step)
-            return dict(held.writes) if held else {}
+    def peek(self, thread_id: str) -> dict[Step, Writes]:
+        """Return what is held of a thread's tasks, or is just being recorded.
 
-    def take(self, step: Step) -> Held:
-        """Hold a checkpoint's writes no longer, and return them."""
+        Who reads the thread, too, asks here first: what is recorded in between is then seen twice,
+        and not never.
+        """
+        found: dict[Step, Writes] = {}
         with self._lock:
-            return self._held.pop(step, None) or Held()
+            leaving = [(step, held) for step, each in self._leaving.items() for held in each]
+            for step, held in (*leaving, *self._held.items()):
+                if step[0] == thread_id:
+                    found[step] = joined(found.get(step, {}), held.writes)
+        return found
 
-    def put_back(self, step: Step, held: Held) -> None:
-        """Hold writes again that could not be recorded."""
+    @contextmanager
+    def taken(self, step: Step) -> Iterator[Held]:
+        """Take what is held of a checkpoint's tasks, to record it in the block.
+
+        Until it is recorded it is seen here; where that fails, it is held again.
+        """
+        with self._lock:
+            held = self._held.pop(step, None) or Held()
+            self._leaving.setdefault(step, []).append(held)
+        try:
+            yield held
+        except BaseException:
+            self._put_back(step, held)
+            raise
+        finally:
+            with self._lock:
+                leaving = [each for each in self._leaving.pop(step, ()) if each is not held]
+                if leaving:
+                    self._leaving[step] = leaving
+
+    def _put_back(self, step: Step, held: Held) -> None:
         if held.writes:
             with self._lock:
                 now = self._held.setdefault(step, held)
