@@ -11,15 +11,16 @@ from statecore.packed import Packed
 from statecore.state import Root
 
 _INTERVALS_MAX: Final = 256  # of one key
-_VERSIONS_APART: Final = 64  # roots are kept so far from each other, mostly
+_VERSIONS_APART: Final = 16  # roots are kept so far from each other, mostly
+_EXPANDED: Final = 4  # what a stored event takes unpacked, times its bytes
 _NODE_BYTES: Final = 1024  # of the persistent map, that replacing one value makes anew
 
 
 class WarmRoots:
     """Roots of past versions, those used longest ago are let go first.
 
-    Roots share what did not change, so what one weighs by itself can only be estimated: as many
-    values of average size as there are events between two of them, or all of it.
+    Roots share what did not change, so what one weighs by itself can only be estimated: as much as
+    so many events like its last one bring along, or all of it.
     """
 
     def __init__(self, bytes_max: int) -> None:
@@ -63,9 +64,10 @@ class WarmRoots:
 
 
 def _weight(root: Root) -> int:
-    keys = len(root.cells) or 1
-    average = root.weight // keys + _NODE_BYTES
-    return average * min(keys, _VERSIONS_APART)
+    whole = root.weight + _NODE_BYTES * len(root.cells)
+    if root.last is None:
+        return whole
+    return min(whole, (_NODE_BYTES + _EXPANDED * len(root.last.stored)) * _VERSIONS_APART)
 
 
 class WarmValues:

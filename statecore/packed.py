@@ -39,10 +39,11 @@ class Rope:
     def extended(self, count: int, items: bytes) -> Rope:
         """Return a rope with these packed items behind its own."""
         with _tip:  # two threads may grow the same rope in different directions
-            chunks = self._chunks
-            if len(chunks) != self._length:
-                chunks = chunks[: self._length]
-            chunks.append(items)
+            chunks, length = self._chunks, self._length
+            if len(chunks) > length and chunks[length] != items:
+                chunks = chunks[:length]
+            if len(chunks) == length:  # else it grew so before, and is replayed
+                chunks.append(items)
         return Rope(chunks, self._length + 1, self.count + count, self.weight + len(items))
 
     def items(self) -> bytes:

@@ -15,7 +15,8 @@ from statecore.recorders import LogStore, Row, row_of
 from statecore.state import Root, empty, fold, forked
 from statecore.stream import Aids, Stream
 
-WARM_DISTANCE: Final = 64  # versions between roots kept warm
+WARM_DISTANCE: Final = 16  # versions between roots kept warm
+FAR: Final = 64  # and between those that a long replay leaves behind
 
 
 class Replay:
@@ -82,7 +83,8 @@ class Replay:
             return stream.root
         root = self._begin(stream, version)
         while root.version < version:
-            until = min(version, (root.version // WARM_DISTANCE + 1) * WARM_DISTANCE)
+            step = FAR if version - root.version > FAR else WARM_DISTANCE
+            until = min(version, (root.version // step + 1) * step)
             root = fold(root, self.records(stream, root.version, until))
             self._roots.keep(stream.id, root)
         return root
@@ -93,7 +95,7 @@ class Replay:
         if version == stream.root.version:
             return True
         warm = self._roots.nearest(stream.id, version)
-        return warm is not None and version - warm.version <= WARM_DISTANCE
+        return warm is not None and version - warm.version <= FAR
 
     def base(self, stream: Stream) -> Root:
         """Return the state that a stream begins with: nothing, or its parent's at the fork."""
@@ -104,7 +106,7 @@ class Replay:
     def _begin(self, stream: Stream, version: int) -> Root:
         """Return the nearest root to replay from."""
         start = self._roots.nearest(stream.id, version) or self.base(stream)
-        if version - start.version <= 2 * WARM_DISTANCE:
+        if version - start.version <= 2 * FAR:
             return start
         kept = self._snapshots.load(stream, version) or start
         return max(start, kept, key=lambda root: root.version)

@@ -15,7 +15,7 @@ from statecore.events import Birth, Moment
 from statecore.keys import KeyRing
 from statecore.keys.ring import LOG_EPOCH
 from statecore.recorders import EVERYTHING, LogStore, Row
-from statecore.replay import WARM_DISTANCE, Replay
+from statecore.replay import FAR, WARM_DISTANCE, Replay
 from statecore.state import Root, empty, fold
 from statecore.stream import Aids, Stream, StreamName
 from statecore.validation import Local
@@ -131,8 +131,8 @@ class Streams:
                     records.append(stream.sealer.open(version, stored))
             finally:  # what comes before a damaged record stays readable
                 self.aids.history.observe(stream, records)
-                for start in range(0, len(records), WARM_DISTANCE):
-                    part = records[start : start + WARM_DISTANCE]
+                for start in range(0, len(records), FAR):
+                    part = records[start : start + FAR]
                     self.advance(stream, fold(stream.root, part), part)
 
     def _knows_keys(self, stream: Stream, rows: list[Row]) -> bool:

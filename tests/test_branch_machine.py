@@ -371,10 +371,12 @@ COMPOSED_MAX = 3  # operations on one key; after more, taking one back may be a 
 SMALL = {
     "statecore.history._PAGE": 3,
     "statecore.packed._ROPE_BYTES_MIN": 16,
+    "statecore.replay.FAR": 8,
     "statecore.replay.WARM_DISTANCE": 4,
     "statecore.snapshots.keeper._WEIGHT_MIN": 600,
     "statecore.state._GROWN_BYTES_MIN": 8,
     "statecore.state._WHOLE_BYTES_MAX": 4,
+    "statecore.streams.FAR": 8,
     "statecore.streams.WARM_DISTANCE": 4,
     "statecore.streams._PAGE": 3,
     "statecore.taking_back._COMPOSED_MAX": COMPOSED_MAX,

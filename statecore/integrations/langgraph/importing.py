@@ -16,7 +16,7 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
 from statecore.errors import Damage, InputError, InvalidKey, KeyMissing
 from statecore.integrations.langgraph.changes import Growth
-from statecore.integrations.langgraph.objects import Objects
+from statecore.integrations.langgraph.objects import Library, Objects
 from statecore.integrations.langgraph.source import Row, Source, WriteRow, source
 from statecore.integrations.langgraph.stored import AsStored, Reader
 from statecore.integrations.langgraph.thread import Step as ThreadStep
@@ -112,7 +112,7 @@ class Import:
 
     def _thread(self, store: BlockingStore, thread_id: str, buffer: Buffer) -> Thread:
         manager = store.store.manager(thread_id, actor=_ACTOR)
-        return Thread(thread_id, manager, self._objects, buffer, Growth(), {})
+        return Thread(thread_id, manager, self._objects, buffer, Growth(), Library(), {})
 
     def _unpack(self) -> _Unpack:
         return _Unpack(Reader(self._cipher), self._objects)

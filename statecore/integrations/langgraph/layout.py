@@ -91,9 +91,15 @@ class Envelope:
     rest: dict[str, Any]  # of the checkpoint, as values
     metadata: dict[str, Any]  # as values
     newest: str | None = None  # the greatest id of the branch, once it was not the last one
+    _fields: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def fields(self) -> dict[str, Any]:
         """Return it as a value: each step records those fields, of any depth, that changed."""
+        if not self._fields:  # asked for twice: to record it, and to know it again
+            self._fields.update(self._made_fields())
+        return self._fields
+
+    def _made_fields(self) -> dict[str, Any]:
         rest = dict(self.rest)
         # The id as it stands in the event's own id, too, so that it compresses to nothing.
         parent = None if self.parent is None else tight(self.parent)

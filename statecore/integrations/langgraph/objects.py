@@ -6,17 +6,20 @@ behind a prefix, with the serialized bytes. A map that only looks like one is se
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from typing import Any, Final
 
 import ormsgpack
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from statecore.errors import LimitExceeded, UnsupportedValue
-from statecore.packed import Packed, Rope, thaw, to_bytes
+from statecore.packed import Packed, Rope, join_list, thaw, to_bytes
 from statecore.values import Value, pack, unpack_special
 
 _MARK: Final = "lc:"  # on disk
 _MARK_BYTES: Final = _MARK.encode()
+_LIBRARY_BYTES_MAX: Final = 64 * 1024 * 1024  # packed
 _PLAIN: Final = frozenset({str, int, float, bool, type(None), bytes})
 
 
@@ -77,6 +80,79 @@ class Objects:
     def _serialized(self, thing: Any) -> Value:
         name, serialized = self._serde.dumps_typed(thing)
         return {_MARK + name: bytes(serialized)}  # some give a bytearray
+
+
+class Library:
+    """Long lists as they were last read, so that reading them again costs a copy.
+
+    Only lists of plain things, and of maps of those: what can't be changed is shared, and each
+    reader gets maps of their own. A bounded number of bytes; safe from any thread.
+    """
+
+    def __init__(self) -> None:
+        self._lists: OrderedDict[tuple[str, str, str], tuple[Rope, list[Any]]] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def copy(self, place: tuple[str, str, str], packed: Rope, objects: Objects) -> list[Any]:
+        """Return the list that a thread's branch has under a key, a fresh one."""
+        longer, items = self._lists.get(place, (None, []))
+        if longer is not None and longer.is_grown_from(packed):
+            return _copied(items[: packed.count])
+        added = None if longer is None else packed.grown_from(longer)
+        if longer is None or added is None:
+            items = objects.thing(packed)
+            return _copied(items) if self._keep(place, packed, items) else items
+        more = objects.thing(join_list(packed.count - longer.count, added))
+        items = [*items, *more]
+        kept = self._keep(place, packed, items, more)
+        return _copied(items) if kept else objects.thing(packed)
+
+    def _keep(
+        self, place: tuple[str, str, str], packed: Rope, items: list[Any], more: Any = None
+    ) -> bool:
+        """Keep a list, if it is of things that can be copied; tell whether it is."""
+        if not all(map(_is_flat, items if more is None else more)):
+            return False
+        with self._lock:
+            before = self._lists.pop(place, None)
+            self._bytes += len(packed) - (len(before[0]) if before else 0)
+            self._lists[place] = packed, items
+            while self._bytes > _LIBRARY_BYTES_MAX and len(self._lists) > 1:
+                _, (dropped, _) = self._lists.popitem(last=False)
+                self._bytes -= len(dropped)
+        return True
+
+    def forget(self, thread_id: str) -> None:
+        """Forget the lists of a thread."""
+        with self._lock:
+            for place in [place for place in self._lists if place[0] == thread_id]:
+                self._bytes -= len(self._lists.pop(place)[0])
+
+
+class Copies:
+    """Objects made of the values of one branch of a thread, for a caller of their own."""
+
+    def __init__(self, library: Library, place: tuple[str, str], objects: Objects) -> None:
+        self._library = library
+        self._place = place
+        self._objects = objects
+
+    def thing(self, key: str, packed: Packed) -> Any:
+        """Return the object of a key's packed value."""
+        if isinstance(packed, Rope):
+            return self._library.copy((*self._place, key), packed, self._objects)
+        return self._objects.thing(packed)
+
+
+def _is_flat(item: Any) -> bool:
+    kind = type(item)
+    return kind in _PLAIN or (kind is dict and _PLAIN.issuperset(map(type, item.values())))
+
+
+def _copied(items: list[Any]) -> list[Any]:
+    """Return flat things, the maps among them fresh."""
+    return [item.copy() if type(item) is dict else item for item in items]
 
 
 class Shelf:

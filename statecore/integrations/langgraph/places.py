@@ -120,7 +120,10 @@ class Places:
         key = layout.checkpoint_key(namespace)
         if head.packed(key) is place.state.packed(key):
             return head
-        async for event in place.manager.history(key, since=place.state.version):
+        behind = await place.manager.at(place.state.version + 1)  # mostly it is the next event
+        if behind.packed(key) is not place.state.packed(key):
+            return behind
+        async for event in place.manager.history(key, since=behind.version):
             return await place.manager.at(event.version)
         return head
 

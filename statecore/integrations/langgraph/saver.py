@@ -24,7 +24,7 @@ from statecore.integrations.langgraph.changes import Growth
 from statecore.integrations.langgraph.deltas import delta_history
 from statecore.integrations.langgraph.flusher import Flusher
 from statecore.integrations.langgraph.listing import Criteria, listed
-from statecore.integrations.langgraph.objects import Objects
+from statecore.integrations.langgraph.objects import Library, Objects
 from statecore.integrations.langgraph.opening import OpeningOver
 from statecore.integrations.langgraph.thread import Thread
 from statecore.integrations.langgraph.tidying import copy_thread, hide_runs, prune
@@ -76,6 +76,7 @@ class StatecoreSaver(BaseCheckpointSaver[Any]):
         self._linger = linger_seconds
         self._buffer = Buffer()
         self._growth = Growth()
+        self._library = Library()
         self._served: dict[tuple[str, str], str] = {}
         self._flusher = Flusher(self._flush_due, linger_seconds)
 
@@ -284,6 +285,7 @@ class StatecoreSaver(BaseCheckpointSaver[Any]):
         thread_id = str(thread_id)
         self._buffer.forget(thread_id)
         self._growth.forget(thread_id)
+        self._library.forget(thread_id)
         for place in [place for place in list(self._served) if place[0] == thread_id]:
             self._served.pop(place, None)
         await store.erase(self._prefix + thread_id)
@@ -365,7 +367,8 @@ class StatecoreSaver(BaseCheckpointSaver[Any]):
     def _thread(self, thread_id: str, store: StateStore) -> Thread:
         manager = store.manager(self._prefix + thread_id, actor=self._actor)
         objects = Objects(self.serde)
-        return Thread(thread_id, manager, objects, self._buffer, self._growth, self._served)
+        memory = self._buffer, self._growth, self._library, self._served
+        return Thread(thread_id, manager, objects, *memory)
 
     def _flush_due(self) -> bool:
         """Record what was held for long enough; tell whether anything is still held."""

@@ -20,7 +20,7 @@ from statecore.errors import Conflict, RetriesExhausted, WrongExpectedVersion
 from statecore.integrations.langgraph import layout
 from statecore.integrations.langgraph.changes import Growth, change_of, says_nothing
 from statecore.integrations.langgraph.layout import Envelope, Hidden
-from statecore.integrations.langgraph.objects import Objects, Shelf
+from statecore.integrations.langgraph.objects import Copies, Library, Objects, Shelf
 from statecore.integrations.langgraph.places import Found, Place, Places, event_id
 from statecore.integrations.langgraph.writes import (
     Buffer,
@@ -74,6 +74,7 @@ class Thread:
         objects: Objects,
         buffer: Buffer,
         growth: Growth,
+        library: Library,
         served: dict[tuple[str, str], str],
     ) -> None:
         """Read and write a thread.
@@ -84,6 +85,7 @@ class Thread:
             objects: turns objects into values and back.
             buffer: holds writes that are not recorded yet.
             growth: knows lists again that grew.
+            library: has long lists at hand.
             served: the checkpoint we last took for a thread's last one, by thread and namespace.
         """
         self._id = thread_id
@@ -92,6 +94,7 @@ class Thread:
         self._buffer = buffer
         self._held = buffer.peek(thread_id)  # before anything of the thread is read
         self._growth = growth
+        self._library = library
         self._served = served
 
     @property
@@ -266,13 +269,14 @@ class Thread:
             self._served[self._id, namespace] = place.envelope.id
         last = await self._places.last_with(place, namespace)
         found = Found(namespace, place.envelope, place.state, last)
-        growing = self._growth.of(self._id, place.manager.branch_name, ())
-        made = self.tuple_of(found, heads[0][1], Shelf(self._objects))
+        on = (self._id, place.manager.branch_name)
+        growing = self._growth.of(*on, ())
+        made = self.tuple_of(found, heads[0][1], Copies(self._library, on, self._objects))
         if last is place.state or checkpoint_id is None:
             growing.learn(place.state, _lists(namespace, made))
         return made
 
-    def tuple_of(self, found: Found, head: AgentState, shelf: Shelf) -> CheckpointTuple:
+    def tuple_of(self, found: Found, head: AgentState, shelf: Shelf | Copies) -> CheckpointTuple:
         """Return a checkpoint as the framework wants it."""
         namespace, envelope, state, last = found
         writes = pending(namespace, envelope.id, last, head, self.held(found))
