@@ -3,6 +3,7 @@
 StatecoreError
 ├── InputError                 fix the input (also a ValueError)
 │   ├── UnsupportedValue           a value that could not come back equal and of the same type
+│   ├── Malformed                  text or bytes that are not of the format they should be
 │   ├── LimitExceeded              too deep, too long or too large; names the limit
 │   ├── OperationMismatch          an operation that does not fit the value it meets
 │   ├── ValidationFailed           a write that would violate rules; lists all violations
@@ -23,6 +24,7 @@ StatecoreError
 │   ├── KeyMissing                 no key was given or found
 │   ├── WrongKey                   a key, but not this store's
 │   └── InvalidKey                 what was given is not a key at all
+├── Unproven                   don't trust it: a signature, a quorum or a proof does not hold
 ├── Erased                     the data key was destroyed on purpose; an event says so
 │   └── Expired                    ... because its time to live ended
 ├── Damage                     call an operator; nothing is repaired silently
@@ -78,6 +80,10 @@ class UnsupportedValue(InputError):
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(f"{spell_path(path)}: {why}")
         self.path = path
+
+
+class Malformed(InputError):
+    """Text or bytes that are not of the format they should be; says what and where."""
 
 
 class LimitExceeded(InputError):
@@ -201,6 +207,10 @@ class WrongKey(KeyFailure):
 
 class InvalidKey(KeyFailure):
     """What was given is not a key: wrong length, wrong alphabet, unreadable file."""
+
+
+class Unproven(StatecoreError):
+    """A signature, a quorum or a proof does not hold; don't trust what it speaks for."""
 
 
 class Erased(StatecoreError):

@@ -32,6 +32,7 @@ ROOMS = [
     "paths",
     "bisection",
     "xaes",
+    "transparency",
     "database",
     "keys",
     "codec",
