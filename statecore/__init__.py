@@ -59,6 +59,7 @@ from statecore.rulebook import RecordedSchema, Rulebook
 from statecore.store import BlockingStore, StateStore, StoreStatistics
 from statecore.transaction import Transaction
 from statecore.values import Unresolved, UnresolvedWarning
+from statecore.verifying import Depth, Finding, Report, Verdict, verify
 
 __all__ = [
     "CLEAR",
@@ -74,10 +75,12 @@ __all__ = [
     "Conflict",
     "Damage",
     "DamagedRecord",
+    "Depth",
     "Erased",
     "Event",
     "EventType",
     "Expired",
+    "Finding",
     "ForeignSchema",
     "InputError",
     "InvalidKey",
@@ -104,6 +107,7 @@ __all__ = [
     "Position",
     "RecordedSchema",
     "Reference",
+    "Report",
     "RetriesExhausted",
     "Rulebook",
     "StateHistory",
@@ -127,6 +131,7 @@ __all__ = [
     "UnresolvedWarning",
     "UnsupportedValue",
     "ValidationFailed",
+    "Verdict",
     "VersionNotFound",
     "Violation",
     "WriteOptions",
@@ -134,4 +139,5 @@ __all__ = [
     "WrongKey",
     "new_key",
     "open",
+    "verify",
 ]

@@ -109,6 +109,7 @@ class BlockingManager:
     get_now = _plain(StateManager.get_now)
     value_now = _plain(StateManager.value_now)
     states = _blocking(StateManager.states)
+    position_of = _blocking(StateManager.position_of)
     start = _blocking(StateManager.start)
     find_event = _blocking(StateManager.find_event)
     diff = _blocking(StateManager.diff)

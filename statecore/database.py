@@ -42,9 +42,7 @@ def connect(path: Path, *, create: bool = False) -> apsw.Connection:
         StoreReadOnly: the file or its directory can't be written.
         Damage: the file is no database.
     """
-    version = apsw.sqlite_lib_version()
-    if tuple(map(int, version.split("."))) < _VERSION_MIN:
-        raise StoreUnsupported(f"SQLite {version} can lose committed data; apsw>=3.51.3 is needed")
+    require_sqlite()
     if create:
         _create_private(path)
     try:
@@ -54,10 +52,21 @@ def connect(path: Path, *, create: bool = False) -> apsw.Connection:
             statementcachesize=_STATEMENTS_CACHED,
         )
         connection.set_busy_timeout(_BUSY_MS)
-        _distrust(connection)
+        distrust(connection)
     except apsw.Error as error:
         raise explain(error, path) from error
     return connection
+
+
+def require_sqlite() -> None:
+    """Refuse a SQLite that is known to lose data.
+
+    Raises:
+        StoreUnsupported: names the version needed.
+    """
+    version = apsw.sqlite_lib_version()
+    if tuple(map(int, version.split("."))) < _VERSION_MIN:
+        raise StoreUnsupported(f"SQLite {version} can lose committed data; apsw>=3.51.3 is needed")
 
 
 def _create_private(path: Path) -> None:
@@ -71,7 +80,7 @@ def _create_private(path: Path) -> None:
         raise explain_os(error, path, "made") from error
 
 
-def _distrust(connection: apsw.Connection) -> None:
+def distrust(connection: apsw.Connection) -> None:
     """Let nothing that is stored in the file run: no trigger, no view, no function in a schema.
 
     https://sqlite.org/security.html, "Untrusted SQLite Database Files".
@@ -103,12 +112,28 @@ def all_or_none(connection: apsw.Connection) -> Iterator[None]:
             connection.execute("ROLLBACK")
 
 
-def require_schema(connection: apsw.Connection, schema: dict[str, str], path: Path) -> None:
+def require_schema(
+    connection: apsw.Connection,
+    schema: dict[str, str],
+    path: Path,
+    *,
+    later: dict[str, str] | None = None,
+) -> bool:
     """Refuse a database that holds anything but these tables and indexes, to the letter.
+
+    Args:
+        connection: to the database.
+        schema: what must be there.
+        path: of the database.
+        later: what came to be made later, and need not be there.
+
+    Returns:
+        Whether all of it is there.
 
     Raises:
         ForeignSchema: something is missing, altered or planted; names it.
     """
+    later = later or {}
     rows = connection.execute(
         "SELECT CAST(type || ' ' || name AS BLOB), CAST(sql AS BLOB) FROM sqlite_schema"
         " WHERE sql IS NOT NULL"
@@ -117,11 +142,13 @@ def require_schema(connection: apsw.Connection, schema: dict[str, str], path: Pa
     if not found.keys() & schema.keys():
         raise ForeignSchema(f"{path} is a database, but not one that statecore made")
     for what in sorted(found.keys() | schema.keys()):
-        if what not in schema:
+        expected = schema.get(what) or later.get(what)
+        if expected is None:
             raise ForeignSchema(f"{path} holds a {what} that statecore never made")
-        if found.get(what) != schema[what]:
+        if found.get(what) != expected:
             state = "lacks the" if what not in found else "has an altered"
             raise ForeignSchema(f"{path} {state} {what}; it is not a statecore store, or damaged")
+    return later.keys() <= found.keys()
 
 
 def _text(stored: object) -> str:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from statecore.engine import Engine
 from statecore.errors import InputError, KeyMissing, StatecoreError, StoreNotFound
 from statecore.events import Birth
@@ -27,6 +29,7 @@ from statecore.lineage import InheritedKeyHistory
 from statecore.log import Sequencer, now
 from statecore.projections import FoldedKeyHistory, StoredKeyHistory
 from statecore.projections.catalog import births
+from statecore.projections.heads import HeadKeeper
 from statecore.recorders import LogStore, MemoryLog, open_log
 from statecore.recorders.sqlite.datastore import create_datastore
 from statecore.snapshots import NoSnapshots, SnapshotKeeper, WarmRoots, WarmValues
@@ -35,6 +38,7 @@ from statecore.stream import Aids
 from statecore.streams import Streams
 from statecore.sweeper import Sweeper
 from statecore.timeline import Timeline
+from statecore.transparency.signers import Ed25519Signer, Signer
 from statecore.waiting import AsyncWaiter, BlockingWaiter, Waiter
 from statecore.xaes import KEY_BYTES
 
@@ -59,6 +63,7 @@ class Options:
     clock: Callable[[], int]
     environment: Mapping[str, str]
     key_store: Path | None
+    signer: Signer | None
 
 
 def open(  # noqa: A001 - read as statecore.open
@@ -75,6 +80,7 @@ def open(  # noqa: A001 - read as statecore.open
     persistence_module: str | None = None,
     environment: Mapping[str, str] | None = None,
     key_store: str | Path | None = None,
+    signer: Signer | None = None,
 ) -> Opening:
     """Open a store: ``async with statecore.open("agents.db") as store``, or ``with``.
 
@@ -93,6 +99,7 @@ def open(  # noqa: A001 - read as statecore.open
         persistence_module: any persistence module of ``eventsourcing`` in place of a location.
         environment: that module's settings.
         key_store: the file to keep wrapped data keys in, for such a module.
+        signer: signs the heads of the audit tree, in place of a key that is derived from the log's.
 
     Raises, on entering:
         StoreNotFound: there is no store, or no directory to make it in.
@@ -114,6 +121,7 @@ def open(  # noqa: A001 - read as statecore.open
         clock=clock,
         environment=environment or {},
         key_store=None if key_store is None else Path(key_store),
+        signer=signer,
     )
     return Opening(location, persistence_module, options)
 
@@ -197,6 +205,7 @@ class _Parts:
         )
         streams = Streams(log, ring, aids, options.cache_mib * _MEBIBYTE // 2)
         sequencer = Sequencer(streams, options.clock)
+        self.heads = HeadKeeper(log, options.signer or log_signer(ring), _report)
         self._sweeper = Sweeper(ring, sequencer, options.clock, _report)
         self._runtime: _Parts | None = None
         self.engine = Engine(
@@ -228,9 +237,16 @@ class _Parts:
             self._runtime.close()
         self._sweeper.close()
         self.engine.sequencer.close()
+        self.heads.close()
         self._keeper.close()
         self._log.close()
         self._ring.close()
+
+
+def log_signer(ring: KeyRing) -> Signer:
+    """Return what signs a log's heads: Ed25519, with a key derived from the log's own data key."""
+    seed = Ed25519PrivateKey.from_private_bytes(ring.log_key.head_seed)
+    return Ed25519Signer(f"statecore/{ring.log_id.hex()}", seed)
 
 
 def _report(error: StatecoreError) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from statecore.agent_state import AgentState
 from statecore.change import Change
 from statecore.engine import Engine
-from statecore.errors import DamagedRecord, StoreClosed
+from statecore.errors import DamagedRecord, InputError, StoreClosed, VersionNotFound
 from statecore.events import Event, Kind, Moment
 from statecore.history import Span, StateHistory
 from statecore.moments import Point, version_of
@@ -118,6 +118,22 @@ class StateReader:
         """Return the version of the state now: how many events it has; 0 before the first."""
         await self._load()
         return self._engine.streams.refresh(self._stream).version
+
+    async def position_of(self, version: int) -> int:
+        """Return the position in the whole log of the event of a version.
+
+        Raises:
+            VersionNotFound, Erased: there is no such event.
+            InputError: this store does not tell positions.
+        """
+        await self._load()
+        if version < 1:
+            raise VersionNotFound(f"{self._stream.name}: events have versions from 1 on")
+        self._engine.timeline.require_version(self._stream, version)
+        _, position, _ = self._engine.timeline.row(self._stream, version)
+        if not position:
+            raise InputError("this store does not tell positions")
+        return position
 
     async def start(self) -> int:
         """Return the version that its own history begins after: of a fork, or an erasure; or 0."""

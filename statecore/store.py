@@ -22,10 +22,27 @@ from statecore.waiting import AsyncWaiter, BlockingWaiter, Waiter, run
 _TTL_MAX: Final = timedelta(days=365_000)  # what its end is kept in has 64 bits
 
 
+class Heads(Protocol):
+    """The signed heads of the audit tree, and proofs that lead to them."""
+
+    def head(self) -> bytes:
+        """Return the signed head of all that is in the log now."""
+
+    def prove(self, position: int) -> bytes:
+        """Return the proof that the event at a position is in the log."""
+
+    def policy(self) -> bytes:
+        """Return the policy that trusts this log's key."""
+
+
 class Parts(Protocol):
     """What the front door composes."""
 
     engine: Engine
+
+    @property
+    def heads(self) -> Heads:
+        """The signed heads."""
 
     def runtime(self) -> Engine:
         """Return the engine of states that live in memory only."""
@@ -144,6 +161,39 @@ class StateStore:
             streams = self._engine.streams
             await self._engine.waiter.away(self._engine.sequencer.erase, streams.id_of(name))
 
+    async def signed_head(self) -> bytes:
+        """Return a signed head of all that was recorded so far: a signed checkpoint, in a note.
+
+        Kept elsewhere, it proves later that nothing of it was edited, removed or reordered:
+        ``statecore.verify(..., anchors=[...])``. Formats: c2sp.org/tlog-checkpoint and signed-note.
+
+        Raises:
+            Damage: the log does not go on from the head that was signed before.
+        """
+        return await self._engine.waiter.away(self._parts.heads.head)
+
+    async def prove(self, agent_id: str, version: int, *, branch: str = MAIN) -> bytes:
+        """Return the proof that an event is in the log, for ``.tlog-proof`` (c2sp.org/tlog-proof).
+
+        It is verified offline and without any key of the store, and says nothing of any other event
+        but how many there are. Its extra data is the event's entry in the tree.
+
+        Raises:
+            VersionNotFound, BranchNotFound, Erased: there is no such event.
+            InputError: this store does not tell positions.
+        """
+        main = self.manager(agent_id)
+        manager = main if branch == MAIN else await main.branch(branch, create=False)
+        position = await manager.position_of(version)
+        return await self._engine.waiter.away(self._parts.heads.prove, position)
+
+    async def audit_policy(self) -> bytes:
+        """Return the policy that trusts the key of this log: what an auditor is to be given once.
+
+        Format: c2sp.org/tlog-policy; witnesses are added by hand.
+        """
+        return self._parts.heads.policy()
+
     def blocking(self) -> BlockingStore:
         """Return the same open store for plain functions; closing either closes both."""
         return BlockingStore(StateStore(_Faced(self._parts, BlockingWaiter)))
@@ -175,6 +225,7 @@ class _Faced:
         self._parts = parts
         self._waiter = waiter
         self.engine = self._facing(parts.engine)
+        self.heads = parts.heads
 
     def runtime(self) -> Engine:
         return self._facing(self._parts.runtime())
@@ -232,6 +283,18 @@ class BlockingStore:
     def erase(self, agent_id: str) -> None:
         """Destroy the data keys of an agent's state; see ``StateStore.erase``."""
         run(self.store.erase(agent_id))
+
+    def signed_head(self) -> bytes:
+        """Return a signed head of all that was recorded; see ``StateStore.signed_head``."""
+        return run(self.store.signed_head())
+
+    def prove(self, agent_id: str, version: int, *, branch: str = MAIN) -> bytes:
+        """Return the proof that an event is in the log; see ``StateStore.prove``."""
+        return run(self.store.prove(agent_id, version, branch=branch))
+
+    def audit_policy(self) -> bytes:
+        """Return the policy that trusts the key of this log; see ``StateStore.audit_policy``."""
+        return run(self.store.audit_policy())
 
     def statistics(self) -> StoreStatistics:
         """Return how much there is in the store."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from statecore.cli import asking, branching, importing, reading, ruling, writing
+from statecore.cli import asking, auditing, branching, importing, reading, ruling, writing
 from statecore.cli import demo as demonstration
 from statecore.cli.arguments import AskPassphrase, Json
 from statecore.cli.failures import EXIT_CODES, Commands
@@ -56,6 +56,11 @@ def about() -> None:
     Record what values must be; hold the state to it:
       statecore schema set trip.db trip-planner budget budget.json
       statecore schema check trip.db trip-planner
+    Prove that nothing was edited, removed or reordered:
+      statecore verify trip.db
+      statecore audit policy trip.db > trip.policy
+      statecore anchor trip.db elsewhere/trip.head
+      statecore verify trip.db --policy trip.policy --anchor elsewhere/trip.head
 
     Values are JSON. What JSON has no word for is written {"$decimal": "0.10"}, {"$datetime":
     "2026-03-02T09:30:00Z"}, {"$uuid": ...}, {"$bytes": base64}, {"$float": "nan"}, a map that
@@ -92,9 +97,11 @@ for title, room in (
     ("To write and take back", writing),
     ("To branch and merge", branching),
     ("To ask", asking),
+    ("To prove", auditing),
 ):
     for command in room.commands.registered_commands:
         command.rich_help_panel = title
     app.add_typer(room.commands)
+app.add_typer(auditing.audit_commands, name="audit", rich_help_panel="To prove")
 app.add_typer(importing.commands, name="import", rich_help_panel="To bring in")
 app.add_typer(ruling.commands, name="schema", rich_help_panel="To hold to rules")

@@ -16,6 +16,9 @@ from statecore.cli.render import printable
 
 _UNAVAILABLE: Final = 6
 EXIT_INVALID: Final = 7
+_UNANCHORED: Final = 8
+_DIVERGED: Final = 9
+_NOT_VALID: Final = 10
 _INTERRUPTED: Final = 130  # 128 and the number of SIGINT, as shells have it
 
 # Scripts rely on these. Never renumber.
@@ -26,15 +29,26 @@ _CODES: Final = {
     statecore.InputError: 2,  # as Typer does for a command line that makes no sense
     statecore.Conflict: 3,
     statecore.KeyFailure: 4,
+    statecore.Unproven: 10,
     statecore.Damage: 5,
     statecore.StoreFailure: _UNAVAILABLE,
+}
+
+# Of `verify`. Never renumber.
+VERDICT_CODES: Final = {
+    statecore.Verdict.WITNESSED: 0,
+    statecore.Verdict.ANCHORED: 0,
+    statecore.Verdict.UNANCHORED: _UNANCHORED,
+    statecore.Verdict.DIVERGED: _DIVERGED,
+    statecore.Verdict.INVALID: _NOT_VALID,
 }
 
 EXIT_CODES: Final = (
     "Exit codes: 0 done; 1 no such store, agent, branch, key, version or tag; 2 the command makes"
     " no sense; 3 conflict, others were first; 4 the key is missing or wrong; 5 the store is"
     " damaged or of another format; 6 the store is unavailable; 7 the agent's rules are"
-    " violated; 130 interrupted."
+    " violated; 8 verified, but held against nothing from outside; 9 not the log that was signed"
+    " before; 10 not as it was recorded; 130 interrupted."
 )
 
 

@@ -20,3 +20,8 @@ def echo_json(*answers: Any) -> None:
     """Print each answer on a line of its own."""
     for answer in answers:
         typer.echo(json_line(answer))
+
+
+def echo_whole(data: bytes) -> None:
+    """Print bytes as they are."""
+    typer.echo(data, nl=False)

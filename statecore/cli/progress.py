@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import (
@@ -11,6 +12,7 @@ from rich.progress import (
     DownloadColumn,
     Progress,
     TextColumn,
+    TimeElapsedColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
@@ -33,3 +35,17 @@ def watch(what: str, sizes: Iterable[int], total: int) -> None:
         task = progress.add_task(what, total=total)
         for size in sizes:
             progress.advance(task, size)
+
+
+@contextmanager
+def counting(what: str, things: str) -> Iterator[Callable[[int], None]]:
+    """Show how many of something were done so far; the block is given what to tell it by."""
+    console = Console(file=sys.stderr, highlight=False)
+    columns = (
+        TextColumn("{task.description}"),
+        TextColumn("{task.completed:,.0f} " + things),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done: progress.update(task, completed=done)

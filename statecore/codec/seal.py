@@ -209,6 +209,24 @@ def _write_header(
     return header, unique.rjust(_NONCE_BYTES, b"\0")
 
 
+def header_length(stored: bytes) -> int:
+    """Return how many bytes of a stored event are header; all, where it does not parse as one."""
+    try:
+        at = 9 if stored[1] < 0x80 else read_number(stored, 1)[1] + _TIME_BYTES
+        if stored[0] & _PREFIX_INLINE:
+            at += PREFIX_BYTES
+        else:
+            at = at + 1 if stored[at] < 0x80 else read_number(stored, at)[1]
+        while stored[at] >= 0x80:
+            at += 1
+    except (LookupError, ValueError):
+        return len(stored)
+    at += 1 + _RANDOM_BYTES
+    if stored[0] & _COMMITMENT:
+        at += _COMMITMENT_BYTES
+    return min(at, len(stored))
+
+
 def read_epoch(stored: bytes) -> int:
     """Return the number of the data key in the header of a stored event."""
     return read_number(stored, 1)[0]

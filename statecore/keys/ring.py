@@ -33,7 +33,16 @@ _DERIVED_MAX: Final = 256
 class DataKey:
     """A data key in the clear, in memory."""
 
-    __slots__ = ("_ciphers", "_seal_key", "_tag_key", "commitment", "epoch", "expires", "since")
+    __slots__ = (
+        "_ciphers",
+        "_seal_key",
+        "_tag_key",
+        "commitment",
+        "epoch",
+        "expires",
+        "head_seed",
+        "since",
+    )
 
     def __init__(self, secret: bytes, context: bytes, kept: WrappedKey) -> None:
         self.epoch = kept.epoch
@@ -43,6 +52,9 @@ class DataKey:
         self._seal_key = _expand(secret, b"statecore/1 seal" + context)
         self._tag_key = _expand(secret, b"statecore/1 tag" + context)
         self._ciphers: dict[bytes, AESGCM] = {}
+        # Of the log's own key only: what signs the heads of its audit tree (RFC 8032's seed).
+        is_logs = kept.epoch == LOG_EPOCH
+        self.head_seed = _expand(secret, b"statecore/1 head" + context) if is_logs else b""
 
     def cipher(self, prefix: bytes) -> AESGCM:
         """Return the AES-256-GCM of a nonce prefix; derived once, then kept."""

@@ -13,6 +13,7 @@ from statecore.recorders.memory import MemoryLog
 from statecore.recorders.port import (
     EVERYTHING,
     KeptHistory,
+    KeptTree,
     LogRow,
     LogStore,
     Row,
@@ -25,6 +26,7 @@ from statecore.recorders.portable import PortableLog
 __all__ = [
     "EVERYTHING",
     "KeptHistory",
+    "KeptTree",
     "LogRow",
     "LogStore",
     "MemoryLog",

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TypeAlias
 
 from statecore.errors import StoreBusy, StoreClosed
-from statecore.recorders.port import EVERYTHING, LogRow, Row, last_of
+from statecore.recorders.port import EVERYTHING, KeptTree, LogRow, Row, last_of
 
 Append: TypeAlias = tuple[bytes, int, bytes, Sequence[bytes], bytes | None]
 """Stream, version, stored bytes, tags of the keys touched, tag of the event's id."""
@@ -29,6 +29,11 @@ class MemoryLog:
         self._writers: list[bytes] = []
         self._listeners: list[Callable[[], None]] = []
         self._closed = False
+        self.on_commit: Callable[[KeptTree, int], None] | None = None
+
+    @property
+    def tree(self) -> None:
+        return None
 
     def hold(self) -> AbstractContextManager[None]:
         return nullcontext()  # there are no other processes
@@ -151,6 +156,10 @@ class MemoryTurn:
         self._events: list[Append] = []
         self._snapshots: list[tuple[bytes, int, bytes]] = []
         self._dropped: list[bytes] = []
+
+    @property
+    def tree(self) -> None:
+        return None
 
     def append(
         self,

@@ -30,11 +30,56 @@ def last_of(versions: Sequence[int], at: int) -> tuple[int, int]:
     return (versions[place - 1] if place else 0), until
 
 
+class KeptTree(Protocol):
+    """The part of the audit tree that is kept beside the log. What is kept counts with the turn.
+
+    Levels count tiles: at level 1 stand the roots of each 256 leaves, at level 2 of each 256 of
+    those. A position stands for the last leaf up to it.
+    """
+
+    def rows(self, after: int, limit: int) -> list[LogRow]:
+        """Return events of the whole log, as ``LogStore.read_log`` does."""
+
+    def last(self) -> tuple[int, int]:
+        """Return how many tiles of leaves are full and kept, and the position of their last."""
+
+    def hashes(self, level: int, first: int, count: int) -> list[bytes]:
+        """Return nodes in a row, as many as there are."""
+
+    def upto(self, tile: int) -> int:
+        """Return the position of the last leaf of a tile; 0 of none."""
+
+    def link(self, stream: bytes, tile: int) -> bytes | None:
+        """Return the last leaf hash of a stream before a tile, where there is any."""
+
+    def keep(self, level: int, number: int, node: bytes, upto: int) -> None:
+        """Keep a node, and the position of the last leaf under it."""
+
+    def keep_links(self, tile: int, links: dict[bytes, bytes]) -> None:
+        """Keep the last leaf hash in a tile of each stream that has any there."""
+
+    def heads(self, since: int = 0) -> list[tuple[int, bytes]]:
+        """Return signed heads by the size of their trees, the smallest first."""
+
+    def last_head(self) -> tuple[int, bytes] | None:
+        """Return the signed head of the largest tree."""
+
+    def keep_head(self, size: int, note: bytes) -> None:
+        """Keep a signed head."""
+
+    def drop_head(self, size: int) -> None:
+        """Drop a signed head."""
+
+
 class Turn(Protocol):
     """One transaction of the only writer. What it appends is durable once the turn has ended."""
 
     freshness: int
     """The log's freshness, which can't change while this is the turn."""
+
+    @property
+    def tree(self) -> KeptTree | None:
+        """The audit tree, to be kept; ``None`` where the log keeps nothing of it."""
 
     def append(
         self,
@@ -113,6 +158,14 @@ class LogStore(Protocol):
     @property
     def history(self) -> KeptHistory | None:
         """The indexes it keeps beside the log; without, the engine keeps them in memory."""
+
+    @property
+    def tree(self) -> KeptTree | None:
+        """What it keeps of the audit tree, to be read; ``None`` where it keeps nothing."""
+
+    on_commit: Callable[[KeptTree, int], None] | None
+    """Called within each turn that appended, once all is written and before it is durable, with
+    the tree, to be kept, and the position of the last event. Only where there is a tree."""
 
     def hold(self) -> AbstractContextManager[None]:
         """Keep other processes from taking turns, over several of one's own."""

@@ -23,7 +23,7 @@ from eventsourcing.persistence import (
 )
 
 from statecore.errors import DamagedRecord, StoreBusy, StoreClosed, StoreFailure
-from statecore.recorders.port import EVERYTHING, LogRow, Row
+from statecore.recorders.port import EVERYTHING, KeptTree, LogRow, Row
 from statecore.recorders.watch import Watch
 
 _TOPIC: Final = "statecore"
@@ -49,6 +49,7 @@ class PortableLog:
         self._recorder: ApplicationRecorder = factory.application_recorder()
         self._turn = threading.Lock()
         self._closed = False
+        self.on_commit: Callable[[KeptTree, int], None] | None = None
         self._watch = Watch(self.last_position, _POLL_SECONDS)
         self.log_id = self._settle_log_id(log_id)
 
@@ -63,6 +64,10 @@ class PortableLog:
         if found[0].topic != _LOG_TOPIC or len(found[0].state) != len(log_id):
             raise DamagedRecord("the log's own stream does not say which log it is")
         return found[0].state
+
+    @property
+    def tree(self) -> None:
+        return None
 
     def hold(self) -> AbstractContextManager[None]:
         return nullcontext()  # no persistence module lets one do that
@@ -154,6 +159,10 @@ class PortableTurn:
         self._lock = lock
         self._wait = wait
         self._events: dict[bytes, list[StoredEvent]] = {}
+
+    @property
+    def tree(self) -> None:
+        return None
 
     def append(
         self,

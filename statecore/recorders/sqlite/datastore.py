@@ -26,7 +26,7 @@ from statecore.errors import (
     StoreUnsupported,
 )
 from statecore.recorders.sqlite.filesystem import require_safe
-from statecore.recorders.sqlite.schema import FORMAT, SCHEMA, create
+from statecore.recorders.sqlite.schema import FORMAT, SCHEMA, TREE_SCHEMA, add_tree, create
 from statecore.recorders.sqlite.ticket import Ticket
 from statecore.recorders.watch import Watch
 
@@ -117,9 +117,11 @@ class Datastore:
     def _connect_writer(self) -> apsw.Connection:
         writer = connect(self.path)
         try:
-            require_schema(writer, SCHEMA, self.path)
+            is_whole = require_schema(writer, SCHEMA, self.path, later=TREE_SCHEMA)
             self.log_id = self._read_log_id(writer)
             self._configure(writer)
+            if not is_whole:
+                add_tree(writer)
         except apsw.Error as error:
             writer.close()
             raise explain(error, self.path) from error

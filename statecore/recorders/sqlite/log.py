@@ -9,10 +9,11 @@ from typing import Any, Final, TypeAlias, cast
 import apsw
 
 from statecore.database import explain
-from statecore.recorders.port import EVERYTHING, LogRow, Row, last_of
+from statecore.recorders.port import EVERYTHING, KeptTree, LogRow, Row, last_of
 from statecore.recorders.sqlite.datastore import Datastore
 from statecore.recorders.sqlite.schema import TOPIC_ID
 from statecore.recorders.sqlite.touches import Postings, add_posting, read_postings, versions
+from statecore.recorders.sqlite.tree import SqliteTree
 
 _READ: Final = (
     "SELECT version, position, CAST(state AS BLOB) FROM events"
@@ -58,6 +59,8 @@ class SqliteLog:
         # What never changes once it is there, so that knowing it twice is harmless.
         self.stream_ids: dict[bytes, int] = {}
         self.prefixes: dict[int, bytes] = {}
+        self.tree = SqliteTree(datastore.all)
+        self.on_commit: Callable[[KeptTree, int], None] | None = None
         # The last postings of keys, valid for as long as nobody else writes.
         self.postings: dict[Key, Postings] = {}
         self._postings_freshness = -1
@@ -238,12 +241,23 @@ class SqliteTurn:
 
     def _write(self) -> None:
         self._writer.executemany(_NEW_EVENT, self._events)
+        last = self._writer.last_insert_rowid()
         if self._postings:
             rows = [*self._full, *self._postings.items()]
             kept = [(*key, row[0], row[2], row[3]) for key, row in rows]
             self._writer.executemany(_KEEP_POSTINGS, kept)
         if self._ids:
             self._writer.executemany("INSERT INTO ids VALUES (?, ?, ?)", self._ids)
+        if self._log.on_commit is not None and self._events:
+            self._log.on_commit(self.tree, last)
+
+    @property
+    def tree(self) -> SqliteTree:
+        """The audit tree, to be kept in this turn."""
+        return SqliteTree(self._ask, self._writer)
+
+    def _ask(self, sql: str, bindings: tuple[Any, ...]) -> list[Any]:
+        return self._writer.execute(sql, bindings).fetchall()
 
     def _stream(self, stream: bytes) -> int:
         number = self._log.stream_ids.get(stream) or self._stream_ids.get(stream)

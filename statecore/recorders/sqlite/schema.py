@@ -46,11 +46,34 @@ SCHEMA: Final = {
     ),
 }
 
+# The audit tree (statecore/recorders/sqlite/tree.py). All but the heads can be made again.
+TREE_SCHEMA: Final = {
+    "table tree": (
+        "CREATE TABLE tree(level INTEGER NOT NULL, number INTEGER NOT NULL, hash BLOB NOT NULL,"
+        " upto INTEGER NOT NULL, PRIMARY KEY(level, number)) WITHOUT ROWID"
+    ),
+    "table links": (
+        "CREATE TABLE links(stream INTEGER NOT NULL, tile INTEGER NOT NULL, hash BLOB NOT NULL,"
+        " PRIMARY KEY(stream, tile)) WITHOUT ROWID"
+    ),
+    "table heads": "CREATE TABLE heads(size INTEGER PRIMARY KEY, note BLOB NOT NULL)",
+}
+
 
 def create(database: apsw.Connection, log_id: bytes) -> None:
     """Make the tables of a new log, all or none."""
     with all_or_none(database):
-        for statement in SCHEMA.values():
+        for statement in (SCHEMA | TREE_SCHEMA).values():
             database.execute(statement)
         database.execute("INSERT INTO log VALUES (?, ?)", (FORMAT, log_id))
         database.execute("INSERT INTO topics VALUES (?, ?)", (TOPIC_ID, TOPIC))
+
+
+def add_tree(database: apsw.Connection) -> None:
+    """Make the tables of the audit tree in a log that was made without, all or none."""
+    with all_or_none(database):
+        for what, statement in TREE_SCHEMA.items():
+            name = what.partition(" ")[2]
+            sql = "SELECT 1 FROM sqlite_schema WHERE name = ?"
+            if not database.execute(sql, (name,)).fetchall():
+                database.execute(statement)

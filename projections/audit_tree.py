@@ -1,0 +1,243 @@
+"""The audit tree: a Merkle tree (RFC 9162) over the whole log, one leaf for each event, in order.
+
+A store that keeps it beside the log has the roots of full tiles of 256 leaves, written in the
+turn that fills one; everything else is made again of the events: leaf hashes, the tiles' insides,
+and what is behind the last full tile. Elsewhere the same is kept in memory, and caught up with
+before each question.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from statecore.codec.leaf import NO_LINK, leaf_entry
+from statecore.errors import DamagedRecord, InputError
+from statecore.recorders import KeptTree, LogRow, LogStore
+from statecore.transparency.merkle import Frontier, covering, leaf_hash, root_of
+
+TILE_LEAVES: Final = 256
+_LEVELS: Final = 8  # of the tree in a tile
+_TILES_AT_ONCE: Final = 16
+_LINKS_MAX: Final = 100_000
+_TILES_CACHED: Final = 64
+
+
+class TreeKeeper:
+    """Keeps the nodes of full tiles, within the turns that fill them."""
+
+    def __init__(self, on_tile: Callable[[KeptTree, int], None] | None = None) -> None:
+        """Keep a tree.
+
+        Args:
+            on_tile: called, within the turn, with how many tiles are full, after each.
+        """
+        self._on_tile = on_tile
+        self._upto = 0  # as last seen; others may have gone on since
+        self._newest = [b""]  # the node of the last full tile, which the links are of
+        self._links: dict[bytes, bytes] = {}
+
+    def extend(self, tree: KeptTree, last: int) -> None:
+        """Keep what became full up to a position."""
+        if last - self._upto < TILE_LEAVES:
+            return  # positions never grow slower than leaves
+        tiles, upto = tree.last()
+        if tree.hashes(1, tiles - 1, 1) != self._newest or len(self._links) > _LINKS_MAX:
+            self._links.clear()  # others went on, or what we kept was not written after all
+        while len(rows := tree.rows(upto, TILE_LEAVES * _TILES_AT_ONCE)) >= TILE_LEAVES:
+            for start in range(0, len(rows) - TILE_LEAVES + 1, TILE_LEAVES):
+                tile = rows[start : start + TILE_LEAVES]
+                self._keep(tree, tiles, tile)
+                tiles, upto = tiles + 1, tile[-1][0]
+        self._upto, self._newest = upto, tree.hashes(1, tiles - 1, 1)
+
+    def _keep(self, tree: KeptTree, number: int, rows: Sequence[LogRow]) -> None:
+        leaves = link_up(rows, self._links, tree, number)
+        ends = {stream: self._links[stream] for _, stream, _, _ in rows}
+        tree.keep_links(number, ends)
+        level, node, upto = 1, root_of(leaves), rows[-1][0]
+        tree.keep(level, number, node, upto)
+        tiles = number + 1
+        while tiles % TILE_LEAVES == 0:
+            tiles //= TILE_LEAVES
+            below = tree.hashes(level, (tiles - 1) * TILE_LEAVES, TILE_LEAVES)
+            level += 1
+            tree.keep(level, tiles - 1, root_of(below), upto)
+        if self._on_tile is not None:
+            self._on_tile(tree, number + 1)
+
+
+def link_up(
+    rows: Sequence[LogRow], links: dict[bytes, bytes], tree: KeptTree, tile: int
+) -> list[bytes]:
+    """Return the leaf hashes of events in a row, within one tile.
+
+    Args:
+        rows: the events.
+        links: the last leaf hash of each stream, as far as known; brought up to date.
+        tree: knows those of streams that are not there, as of the tile's beginning.
+        tile: which tile.
+    """
+    leaves = []
+    for _, stream, version, stored in rows:
+        link = links.get(stream) or tree.link(stream, tile) or NO_LINK
+        leaf = links[stream] = leaf_hash(leaf_entry(stream, version, link, stored))
+        leaves.append(leaf)
+    return leaves
+
+
+class AuditTree:
+    """Answers questions of the tree, of which a part is kept. Safe to use from any thread."""
+
+    def __init__(self, tree: KeptTree) -> None:
+        """Ask what is kept of a tree, and its events."""
+        self.kept = tree
+        self._tiles: OrderedDict[tuple[int, int], list[bytes]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def size(self) -> int:
+        """Return how many leaves there are now."""
+        tiles, upto = self.kept.last()
+        return tiles * TILE_LEAVES + len(self.kept.rows(upto, TILE_LEAVES))
+
+    def root(self, size: int) -> bytes:
+        """Return the root of the tree of the first so many leaves."""
+        nodes = [self.hash_at(*node) for node in covering(0, size)]
+        return Frontier(size, nodes).root()
+
+    def hash_at(self, level: int, index: int) -> bytes:
+        """Return the hash of a full subtree, by its level and its index there.
+
+        Raises:
+            InputError: there is none.
+        """
+        row, height = divmod(level, _LEVELS)
+        first, count = index << height, 1 << height
+        number, begin = divmod(first, TILE_LEAVES)
+        hashes = self._hashes(row, number)[begin : begin + count]
+        if len(hashes) < count:
+            raise InputError(f"the tree has no full subtree {index} at level {level}")
+        return root_of(hashes)
+
+    def _hashes(self, row: int, number: int) -> list[bytes]:
+        """Return the hashes in a tile, as many as there are; those of full ones are kept."""
+        with self._lock:
+            known = self._tiles.get((row, number))
+            if known is not None:
+                self._tiles.move_to_end((row, number))
+                return known
+        if row:
+            hashes = self.kept.hashes(row, number * TILE_LEAVES, TILE_LEAVES)
+        else:
+            hashes = link_up(self.rows(number), {}, self.kept, number)
+        if len(hashes) == TILE_LEAVES:
+            with self._lock:
+                self._tiles[row, number] = hashes
+                while len(self._tiles) > _TILES_CACHED:
+                    self._tiles.popitem(last=False)
+        return hashes
+
+    def rows(self, tile: int) -> list[LogRow]:
+        """Return the events under a tile of leaves, as many as there are."""
+        tiles, _ = self.kept.last()
+        return self.kept.rows(self.kept.upto(tile - 1), TILE_LEAVES) if tile <= tiles else []
+
+    def entries(self, tile: int) -> list[bytes]:
+        """Return the entries under a tile of leaves, as many as there are."""
+        rows, links = self.rows(tile), dict[bytes, bytes]()
+        entries = []
+        for _, stream, version, stored in rows:
+            link = links.get(stream) or self.kept.link(stream, tile) or NO_LINK
+            entry = leaf_entry(stream, version, link, stored)
+            links[stream] = leaf_hash(entry)
+            entries.append(entry)
+        return entries
+
+    def index_of(self, position: int) -> int:
+        """Return the index of the leaf of the event at a position.
+
+        Raises:
+            InputError: there is no event.
+        """
+        tiles, _ = self.kept.last()
+        tile = bisect_right(_Ends(self.kept, tiles), position - 1)
+        for at, row in enumerate(self.rows(tile)):
+            if row[0] == position:
+                return tile * TILE_LEAVES + at
+        raise InputError(f"there is no event at position {position}")
+
+
+class _Ends(Sequence[int]):
+    """The position of the last leaf of each full tile, read as they are asked for."""
+
+    def __init__(self, tree: KeptTree, tiles: int) -> None:
+        self._tree = tree
+        self._tiles = tiles
+
+    def __len__(self) -> int:
+        return self._tiles
+
+    def __getitem__(self, tile: int) -> int:  # type: ignore[override]  # bisect takes no slices
+        return self._tree.upto(tile)
+
+
+class MemoryTree:
+    """What is kept of the tree, in memory, over a log that keeps nothing of it."""
+
+    def __init__(self, log: LogStore) -> None:
+        self._log = log
+        self._keeper = TreeKeeper()
+        self._lock = threading.Lock()
+        self._nodes: dict[int, list[bytes]] = {}
+        self._upto: list[int] = []
+        self._links: dict[bytes, list[tuple[int, bytes]]] = {}
+        self._heads: dict[int, bytes] = {}
+
+    def rows(self, after: int, limit: int) -> list[LogRow]:
+        return self._log.read_log(after, limit)
+
+    def catch_up(self) -> None:
+        """Keep what became full since."""
+        with self._lock:
+            self._keeper.extend(self, self._log.last_position())
+
+    def last(self) -> tuple[int, int]:
+        return len(self._upto), self._upto[-1] if self._upto else 0
+
+    def hashes(self, level: int, first: int, count: int) -> list[bytes]:
+        return self._nodes.get(level, [])[first : first + count]
+
+    def upto(self, tile: int) -> int:
+        return self._upto[tile] if 0 <= tile < len(self._upto) else 0
+
+    def link(self, stream: bytes, tile: int) -> bytes | None:
+        links = self._links.get(stream, [])
+        at = bisect_right(links, (tile, b""))
+        return links[at - 1][1] if at else None
+
+    def keep(self, level: int, number: int, node: bytes, upto: int) -> None:
+        nodes = self._nodes.setdefault(level, [])
+        if number != len(nodes):
+            raise DamagedRecord(f"the tree has {len(nodes)} nodes at level {level}, not {number}")
+        nodes.append(node)
+        if level == 1:
+            self._upto.append(upto)
+
+    def keep_links(self, tile: int, links: dict[bytes, bytes]) -> None:
+        for stream, link in links.items():
+            self._links.setdefault(stream, []).append((tile, link))
+
+    def heads(self, since: int = 0) -> list[tuple[int, bytes]]:
+        return sorted(head for head in self._heads.items() if head[0] >= since)
+
+    def last_head(self) -> tuple[int, bytes] | None:
+        return max(self._heads.items(), default=None)
+
+    def keep_head(self, size: int, note: bytes) -> None:
+        self._heads[size] = note
+
+    def drop_head(self, size: int) -> None:
+        self._heads.pop(size, None)
