@@ -225,6 +225,20 @@ def test_every_proof_of_consistency_verifies_and_no_changed_one(
         assert not verify_consistency(0, EMPTY_ROOT, new_size, new, proof)
 
 
+@given(st.data(), sizes)
+def test_a_proof_that_goes_on_above_the_root_is_refused(data: st.DataObject, size: int) -> None:
+    tree = Tree(size)
+    index, old_size = data.draw(st.integers(0, size - 1)), data.draw(st.integers(1, size))
+    above = sha256(b"above").digest()
+    inclusion = [*prove_inclusion(index, size, tree.at), above]
+    consistency = [*prove_consistency(old_size, size, tree.at), above]
+
+    for higher in (node_hash(above, tree.root(size)), node_hash(tree.root(size), above)):
+        assert not verify_inclusion(tree.leaves[index], index, size, inclusion, higher)
+        for old in (tree.root(old_size), node_hash(above, tree.root(old_size))):
+            assert not verify_consistency(old_size, old, size, higher, consistency)
+
+
 @given(st.integers(1, 2**64 - 1), st.data())
 def test_a_proof_of_the_largest_trees_needs_few_nodes(size: int, data: st.DataObject) -> None:
     index = data.draw(st.integers(0, size - 1))
