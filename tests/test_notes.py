@@ -30,7 +30,7 @@ from statecore.transparency import (
     write_note,
 )
 from statecore.transparency.note import NOTE_BYTES_MAX, SIGNATURES_MAX, Signature
-from statecore.transparency.verifiers import TIME_MAX, cosigned_at
+from statecore.transparency.verifiers import TIME_MAX, cosigned_at, cosigned_message
 
 # https://c2sp.org/signed-note, "Verifier keys", "Example"
 EXAMPLE_KEY = "example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k"
@@ -338,7 +338,9 @@ def test_a_cosignature_says_when() -> None:
     signature = CLASSIC.sign(HEAD_TEXT.encode())
 
     assert cosigned_at(signature) == 1679315147
-    assert not CLASSIC.verifier.verifies(HEAD_TEXT.encode(), b"\x80" + signature[1:])
+    too_late = cosigned_message(CLASSIC.verifier, HEAD_TEXT.encode(), TIME_MAX + 1)
+    late = (TIME_MAX + 1).to_bytes(8) + CLASSIC.private_key.sign(too_late)
+    assert not CLASSIC.verifier.verifies(HEAD_TEXT.encode(), late)
     for time in (-1, TIME_MAX + 1):
         with pytest.raises(InputError):
             Cosigner("example.com/w1", CLASSIC.private_key, time)
