@@ -27,8 +27,9 @@ Open = Callable[..., statecore.Opening]
 
 @pytest.fixture(autouse=True)
 def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep every test away from the user's own keys."""
+    """Keep every test away from the user's own keys, and from what was remembered."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.delenv("STATECORE_KEY", raising=False)
 
 

@@ -136,7 +136,8 @@ def test_every_example_of_the_help_works(tmp_path: Path, monkeypatch: pytest.Mon
     examples = [line for line in lines if line.startswith("statecore ")]
 
     for example in examples:
-        assert run(*shlex.split(example)[1:]).code == 0, example
+        held_against_nothing = example == "statecore verify trip.db"
+        assert run(*shlex.split(example)[1:]).code == (8 if held_against_nothing else 0), example
     assert len(examples) >= 16
 
 

@@ -493,11 +493,15 @@ def test_the_worked_example_is_true(reader: Reader) -> None:
     assert written == {name: data.hex() for name, data in worked_example(reader).items()}
 
 
-def test_the_tables_are_as_written_in_the_specification(frozen: Path) -> None:
+def test_the_tables_are_as_written_in_the_specification(tmp_path: Path) -> None:
+    import statecore
+
+    statecore.open(tmp_path / "agents.db", key=KEY).blocking().close()
+
     blocks = re.findall(r"```sql\n(.*?)```", SPECIFICATION, re.DOTALL)
 
     for name, block in zip(("agents.db-keys", "agents.db"), blocks, strict=True):
-        database = sqlite3.connect(frozen.with_name(name))
+        database = sqlite3.connect(tmp_path / name)
         schema = database.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")
         assert block.strip().split(";\n") == [sql for (sql,) in schema]
         database.close()

@@ -58,9 +58,8 @@ def about() -> None:
       statecore schema check trip.db trip-planner
     Prove that nothing was edited, removed or reordered:
       statecore verify trip.db
-      statecore audit policy trip.db > trip.policy
-      statecore anchor trip.db elsewhere/trip.head
-      statecore verify trip.db --policy trip.policy --anchor elsewhere/trip.head
+      statecore anchor trip.db trip.head
+      statecore verify trip.db --anchor trip.head
 
     Values are JSON. What JSON has no word for is written {"$decimal": "0.10"}, {"$datetime":
     "2026-03-02T09:30:00Z"}, {"$uuid": ...}, {"$bytes": base64}, {"$float": "nan"}, a map that

@@ -15,7 +15,6 @@ from statecore.cli.access import opened
 from statecore.cli.arguments import Agent, AskPassphrase, Branch, Json, Store
 from statecore.cli.failures import VERDICT_CODES
 from statecore.cli.output import echo, echo_json, echo_whole
-from statecore.cli.progress import counting
 from statecore.cli.render import printable
 from statecore.events import to_time
 from statecore.stream import MAIN
@@ -56,16 +55,19 @@ def verify(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Verify that nothing recorded was edited, removed or reordered; needs no key.
+    """Verify that nothing was edited, removed or reordered.
 
-    The verdict says what it rests on: VALID-WITNESSED, VALID-ANCHORED, VALID-UNANCHORED, DIVERGED
-    or INVALID. All findings are told, and nothing is repaired. A head that was verified is
+    It needs no key. The verdict says what it rests on: VALID-WITNESSED, VALID-ANCHORED,
+    VALID-UNANCHORED, DIVERGED or INVALID. All findings are told, and nothing is repaired. A head that was verified is
     remembered, and the next verification holds the store against it.
 
     \b
     statecore verify trip.db
-    statecore verify trip.db --policy trip.policy --anchor /mnt/other/trip.head
+    statecore anchor trip.db trip.head
+    statecore verify trip.db --anchor trip.head
     """
+    from statecore.cli.progress import counting  # slow to import, and needed only here
+
     memory = None if forgetful else remember or heads_folder()
     with counting("verifying", "events") as on_progress:
         report = verify_store(
@@ -144,13 +146,13 @@ def anchor(
     ] = False,
     passphrase: AskPassphrase = False,
 ) -> None:
-    """Keep a signed head of all that was recorded outside the store.
+    """Keep a signed head of the log outside the store.
 
     Whoever can write to the store can replace all of it, but not what you keep elsewhere: on
     another machine, in a ticket, in a mail. A file is only replaced by a head that goes on from it.
 
     \b
-    statecore anchor trip.db /mnt/other/trip.head
+    statecore anchor trip.db trip.head
     statecore anchor trip.db -
     """
     note = _head_of(store, last=last, passphrase=passphrase)
@@ -174,8 +176,8 @@ def about() -> None:
     """Give an auditor what proves the record.
 
     \b
-    statecore audit policy trip.db > trip.policy
-    statecore audit proof trip.db trip-planner 40 > event.tlog-proof
+    statecore audit policy trip.db
+    statecore audit proof trip.db trip-planner 40
     """
 
 
@@ -184,7 +186,7 @@ def policy_(store: Store, passphrase: AskPassphrase = False) -> None:
     """Print the policy that trusts this log's key: what a verifier is to be given once.
 
     \b
-    statecore audit policy trip.db > trip.policy
+    statecore audit policy trip.db
     """
     with opened(store, passphrase=passphrase) as there:
         echo_whole(there.audit_policy())
@@ -203,7 +205,7 @@ def proof(
     The format is c2sp.org/tlog-proof; its extra data is the event's entry in the tree.
 
     \b
-    statecore audit proof trip.db trip-planner 40 > event.tlog-proof
+    statecore audit proof trip.db trip-planner 40
     """
     with opened(store, passphrase=passphrase) as there:
         echo_whole(there.prove(agent, version, branch=branch))
