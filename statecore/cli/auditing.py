@@ -58,8 +58,8 @@ def verify(
     """Verify that nothing was edited, removed or reordered.
 
     It needs no key. The verdict says what it rests on: VALID-WITNESSED, VALID-ANCHORED,
-    VALID-UNANCHORED, DIVERGED or INVALID. All findings are told, and nothing is repaired. A head that was verified is
-    remembered, and the next verification holds the store against it.
+    VALID-UNANCHORED, DIVERGED or INVALID. All findings are told, and nothing is repaired. A head
+    that was verified is remembered, and the next verification holds the store against it.
 
     \b
     statecore verify trip.db
