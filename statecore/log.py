@@ -118,14 +118,14 @@ class Sequencer:
             self._thread.start()
         self._signal.put(True)
 
-    def erase(self, stream_id: bytes, expired_by: int | None = None) -> None:
-        """Destroy a stream's data keys, after an event that says so.
+    def erase(self, choose: Callable[[], Collection[bytes]]) -> Collection[bytes]:
+        """Destroy the data keys of streams, after events that say so; return which were.
 
-        With a time, only if the stream has expired by then, which nobody can change meanwhile.
+        They are chosen when nobody else can write.
         """
         try:
             with self._lock:
-                self._scribe.erase(stream_id, expired_by)
+                return self._scribe.erase(choose)
         finally:
             if self._queue:
                 self.wake()  # who came meanwhile found the lock taken

@@ -13,7 +13,16 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from statecore.engine import Engine
-from statecore.errors import InputError, KeyMissing, StatecoreError, StoreNotFound
+from statecore.erasure import settle
+from statecore.errors import (
+    InputError,
+    KeyMissing,
+    OutcomeUnknown,
+    StatecoreError,
+    StoreClosed,
+    StoreForked,
+    StoreNotFound,
+)
 from statecore.events import Birth
 from statecore.keys import (
     FileKeyStore,
@@ -161,7 +170,9 @@ class Opening:
             log, ring = _open_memory(GivenKey(secrets.token_bytes(KEY_BYTES)))
         else:
             log, ring = _open_file(Path(self._location).expanduser(), options)
-        return _Parts(log, ring, options, waiter)
+        parts = _Parts(log, ring, options, waiter)
+        parts.settle()
+        return parts
 
     def __await__(self) -> Generator[Any, None, StateStore]:
         return self._open().__await__()
@@ -232,6 +243,16 @@ class _Parts:
     def sweep(self) -> int:
         return self._sweeper.sweep()
 
+    def settle(self) -> None:
+        """Destroy what keys are left of what was erased, where keys outlive the process."""
+        try:
+            if self._ring.is_kept:
+                settle(self._log, self._ring)
+        except (StoreClosed, StoreForked, OutcomeUnknown):
+            return  # closed before, another process's to close, or told to who wrote
+        except StatecoreError as error:
+            _report(error)  # it is not read all the same: the events decide
+
     def close(self) -> None:
         if self._runtime is not None:
             self._runtime.close()
@@ -239,6 +260,7 @@ class _Parts:
         self.engine.sequencer.close()
         self.heads.close()
         self._keeper.close()
+        self.settle()
         self._log.close()
         self._ring.close()
 

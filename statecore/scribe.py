@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Final
 
@@ -52,7 +52,7 @@ class Scribe:
         with self._log.turn(wait=wait) as turn:
             self._look_around(turn.freshness)
             writer = self._writer or self._new_writer(turn)
-            self._ring.forget_new()
+            self._ring.begin()
             time = self._next_time()
             page = _Page(self._streams, self._judge, turn, writer, self._freshness, time)
             accepted = [append for append in batch if page.try_append(append)]
@@ -60,34 +60,47 @@ class Scribe:
                 written = page.commit()
                 self._writer = page.writer if page.last_number < _SEQUENCES_MAX else None
                 accepted = [append for append in accepted if append.stream.id not in written]
-        for stream in page.expired:
-            self.erase(stream.id, time)
+        if page.expired:
+            self.erase(lambda: self._ring.expired(time))
         return accepted + page.postponed
 
-    def erase(self, stream_id: bytes, expired_by: int | None = None) -> None:
-        """Append the event that says that a stream's data keys are destroyed, and destroy them.
+    def erase(self, choose: Callable[[], Collection[bytes]]) -> Collection[bytes]:
+        """Append to streams the event that says that their data keys are destroyed; destroy them.
 
-        In this order: a crash in between leaves a key too many, which the next try destroys, and
-        never a missing one without its event. Both within the turn: somebody who was faster may
-        have begun the stream anew, and that must not be destroyed with the old one.
+        In this order, and all events before any key: a kill in between leaves keys too many, which
+        the next opening destroys (``settle``), and never a missing one without its event. Which
+        streams is chosen within the turn: somebody who was faster may have begun one anew, and that
+        must not be destroyed with the old one. Returns which were.
         """
         with self._log.turn() as turn:
-            if expired_by is not None and stream_id not in self._ring.expired(expired_by):
-                return
+            self._ring.begin()
+            chosen = choose()
             self._look_around(turn.freshness)
             writer = self._writer or self._new_writer(turn)
-            for version, _, stored in self._log.read(stream_id, 0, EVERYTHING, 1, back=True):
-                if read_epoch(stored) != LOG_EPOCH:
-                    body = pack_body(make_body((), type=EventType.ERASED))
-                    sealer = Sealer(self._log.log_id, stream_id, {}, self._log.prefix_of)
-                    key, at = self._ring.log_key, self._next_time()
-                    _, erased = sealer.seal(key, version + 1, at, body, writer)
-                    turn.append(stream_id, version + 1, erased, (), None)
-                    turn.drop_snapshots(stream_id)
-                    turn.commit()
-                    self._writer = writer
-            self._ring.destroy(stream_id)
-            self._streams.forget(stream_id)  # before the turn's end tells watchers to look
+            ending = [stream_id for stream_id in chosen if self._end(turn, stream_id, writer)]
+            ended = set(chosen) - set(ending)
+            if ending:
+                ended |= turn.commit()
+                self._writer = writer
+            self._ring.destroy(dict.fromkeys(ended, EVERYTHING))
+            for stream_id in ended:
+                self._streams.forget(stream_id)  # before the turn's end tells watchers to look
+        left = set(chosen) - ended  # in which others were faster; not every log is ours alone
+        return {*ended, *self.erase(lambda: left)} if left else ended
+
+    def _end(self, turn: Turn, stream_id: bytes, writer: Writer) -> bool:
+        """Append the event that says so, unless it is there already or nothing ever was."""
+        for version, _, stored in self._log.read(stream_id, 0, EVERYTHING, 1, back=True):
+            if read_epoch(stored) == LOG_EPOCH:
+                return False
+            body = pack_body(make_body((), type=EventType.ERASED))
+            sealer = Sealer(self._log.log_id, stream_id, {}, self._log.prefix_of)
+            key, at = self._ring.log_key, self._next_time()
+            _, erased = sealer.seal(key, version + 1, at, body, writer)
+            turn.drop_derived(stream_id)
+            turn.append(stream_id, version + 1, erased, (), None)
+            return True
+        return False
 
     def _look_around(self, freshness: int) -> None:
         """Notice whether others wrote, and never record an earlier time than they did."""
@@ -212,6 +225,9 @@ class _Page:
         key = kept.get(epoch)
         if key is not None and key.since == version:
             return key
+        if any(old and old.since < version for old in kept.values()):
+            # Of a state that was erased by somebody who was killed before this was done.
+            ring.destroy({stream.id: version - 1})
         return ring.new_key(stream.id, epoch + 1, version, birth.expires)
 
     def commit(self) -> set[bytes]:

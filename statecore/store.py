@@ -157,9 +157,8 @@ class StateStore:
         agent begins anew. What was never written is erased already.
         """
         branches = await self.manager(agent_id).branches_ever()
-        for name in branches:
-            streams = self._engine.streams
-            await self._engine.waiter.away(self._engine.sequencer.erase, streams.id_of(name))
+        found = [self._engine.streams.id_of(name) for name in branches]
+        await self._engine.waiter.away(self._engine.sequencer.erase, lambda: found)
 
     async def signed_head(self) -> bytes:
         """Return a signed head of all that was recorded so far: a signed checkpoint, in a note.

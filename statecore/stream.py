@@ -61,16 +61,22 @@ class Stream:
         self._tags: dict[str, bytes] = {}
         self._first = 0
 
-    def load_keys(self, keys: Mapping[int, DataKey | None]) -> None:
-        """Know the log's key and these, and no others."""
+    def load_keys(self, keys: Mapping[int, DataKey | None], current: int | None = None) -> None:
+        """Know the log's key and these, and no others; the one of new events, where it is known.
+
+        That is the one of the last event: a newer one that was kept may be of a turn that failed.
+        """
         self.keys |= keys  # first, so that who reads at this moment misses none
         for epoch in self.keys.keys() - keys.keys() - {LOG_EPOCH}:
             del self.keys[epoch]
         self._tags.clear()
         alive = [key.since for epoch, key in self.keys.items() if key and epoch != LOG_EPOCH]
         self._first = min(alive, default=0)
-        epoch = max(self.keys)
-        self.key = self.keys[epoch] if epoch != LOG_EPOCH else None
+        self.use_key(max(self.keys) if current is None else current)
+
+    def use_key(self, epoch: int) -> None:
+        """Seal new events with the key of an epoch; with none, if that was destroyed."""
+        self.key = self.keys.get(epoch) if epoch != LOG_EPOCH else None
 
     @property
     def first_version(self) -> int:

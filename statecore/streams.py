@@ -134,6 +134,8 @@ class Streams:
                 for start in range(0, len(records), FAR):
                     part = records[start : start + FAR]
                     self.advance(stream, fold(stream.root, part), part)
+            if rows:
+                stream.use_key(read_epoch(rows[-1][2]))
 
     def _knows_keys(self, stream: Stream, rows: list[Row]) -> bool:
         """Tell whether the keys of these rows are as known: none new, none destroyed since."""
@@ -146,12 +148,19 @@ class Streams:
         Raises:
             DamagedRecord: the key is gone and no event says so, or the log commits to another.
         """
-        stream.load_keys(self.ring.keys(stream.id))
+        last = self.log.read(stream.id, 0, EVERYTHING, 1, back=True)
+        epoch = read_epoch(last[0][2]) if last else None
+        # Keys that are there although their end was recorded are not even looked at: whoever
+        # recorded it was killed, and the next who may will destroy them.
+        stream.load_keys({} if epoch == LOG_EPOCH else self.ring.keys(stream.id), epoch)
         stream.sealer = self._new_sealer(stream)
         stream.parent = None
         self.aids.history.forget(stream.id)
-        if stream.key is None and self._start_erased(stream):
+        if epoch == LOG_EPOCH:
+            self._start_erased(stream, last[0])
             return
+        if last and stream.key is None:
+            raise DamagedRecord(f"{stream.name}: its key is gone, and no event says why")
         first = stream.first_own
         for version, _, stored in self.log.read(stream.id, first - 1, first):
             stream.birth = stream.sealer.open(version, stored).birth
@@ -173,23 +182,26 @@ class Streams:
         parent = self.open(StreamName(stream.name.agent_id, *origin.line))
         stream.has_lost_its_past = self._has_lost(parent, origin.version)
         if stream.has_lost_its_past:
+            self._cool(stream)
             stream.root = empty(max(origin.version, self.log.version(stream.id)))
             stream.settle()
             return False
         stream.parent, stream.fork = parent, origin.version
         return True
 
-    def _start_erased(self, stream: Stream) -> bool:
-        """Begin at the event that says that the state was erased; tell whether there is one."""
-        for version, _, stored in self.log.read(stream.id, 0, EVERYTHING, 1, back=True):
-            if read_epoch(stored) != LOG_EPOCH:
-                raise DamagedRecord(f"{stream.name}: its key is gone, and no event says why")
-            record = stream.sealer.open(version, stored)
-            stream.root = fold(empty(version - 1), [record])
-            stream.birth = None
-            stream.settle()
-            return True
-        return False
+    def _start_erased(self, stream: Stream, row: Row) -> None:
+        """Begin at the event that says that the state was erased."""
+        version, _, stored = row
+        record = stream.sealer.open(version, stored)
+        self._cool(stream)
+        stream.root = fold(empty(version - 1), [record])
+        stream.birth = None
+        stream.settle()
+
+    def _cool(self, stream: Stream) -> None:
+        """Forget what was warm of a stream whose keys, or whose parent's, were destroyed."""
+        self.aids.roots.forget(stream.id)
+        self.aids.values.forget(stream.id)
 
     def advance(self, stream: Stream, root: Root, records: Sequence[Record]) -> None:
         """Make a root the stream's current one, unless it is there already or further."""

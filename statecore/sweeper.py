@@ -34,10 +34,9 @@ class Sweeper:
     def sweep(self) -> int:
         """End what has expired; return how many states that were."""
         now = self._clock()
-        expired = self._ring.expired(now)
-        for stream_id in expired:
-            self._sequencer.erase(stream_id, now)
-        return len(expired)
+        if not self._ring.expired(now):
+            return 0
+        return len(self._sequencer.erase(lambda: self._ring.expired(now)))
 
     def attend(self) -> None:
         """Look anew at what will expire next, in a thread from now on."""

@@ -225,7 +225,7 @@ def test_no_byte_can_be_missing(key: DataKey, writer: Writer) -> None:
 
 def test_a_record_sealed_under_two_keys_is_refused(ring: KeyRing, writer: Writer) -> None:
     mine = ring.new_key(STREAM, 1, 1, None)
-    ring.forget_new()
+    ring.begin()
     theirs = ring.new_key(STREAM, 1, 1, None)
     _, stored = sealer(mine).seal(mine, 1, 1, BODY, writer)
 

@@ -38,6 +38,7 @@ ROOMS = [
     "codec",
     "state",
     "recorders",
+    "erasure",
     "stream",
     "register",
     "json_schema",

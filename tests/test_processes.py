@@ -168,7 +168,7 @@ def test_a_state_that_another_process_erased_is_not_readable_here(path: Path) ->
         assert agent.at(1).data == {"secret": 1}
         other = Other(path)
         stream = agent.manager._stream.id
-        other.do(f"store.store._engine.sequencer.erase({stream!r})")
+        other.do(f"store.store._engine.sequencer.erase(lambda: [{stream!r}])")
 
         for use in (
             lambda: agent.get_state("secret"),

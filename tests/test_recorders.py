@@ -197,7 +197,7 @@ def test_snapshots_are_kept_found_and_dropped(log: LogStore) -> None:
     assert log.snapshot(ONE, 6) == (3, b"three")
     assert log.snapshot(ONE, 9) == (7, b"seven")
     with log.turn() as turn:
-        turn.drop_snapshots(ONE)
+        turn.drop_derived(ONE)
         turn.commit()
     assert log.snapshot(ONE, 9) is None
 

@@ -13,16 +13,16 @@ import secrets
 from collections.abc import Callable
 from dataclasses import replace
 from hashlib import blake2b
-from typing import Final
+from typing import Final, NamedTuple
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
 from statecore import xaes
-from statecore.errors import DamagedRecord, KeyMissing, WrongKey
+from statecore.errors import DamagedRecord, InputError, KeyFailure, KeyMissing, WrongKey
 from statecore.keys.providers import KeyProvider
-from statecore.keys.store import KeyStore, Vault, WrappedKey
+from statecore.keys.store import Ends, KeyStore, Vault, WrappedKey
 
 LOG_STREAM: Final = bytes(16)  # the stream of the log itself; its key seals what outlives others
 LOG_EPOCH: Final = 0
@@ -70,14 +70,24 @@ class DataKey:
         return blake2b(name, digest_size=TAG_BYTES, key=self._tag_key).digest()
 
 
-class KeyRing:
-    """Finds, makes and destroys the data keys of one store."""
+class _Wrapping(NamedTuple):
+    """What the key-encryption key makes: what wraps, and the value that tells a wrong one."""
 
-    def __init__(self, key_store: KeyStore, vault: Vault, wrapping_key: bytes) -> None:
+    key: bytes
+    check: bytes
+
+
+class KeyRing:
+    """Finds, makes, rewraps and destroys the data keys of one store."""
+
+    def __init__(
+        self, key_store: KeyStore, provider: KeyProvider, vault: Vault, wrapping: _Wrapping
+    ) -> None:
         self.log_id = vault.log_id
         self._key_store = key_store
-        self._wrapping_key = wrapping_key
-        self._new: list[WrappedKey] = []
+        self._provider = provider
+        self._wrapping = wrapping
+        self._new: list[tuple[WrappedKey, bytes]] = []
         self.on_expiring: Callable[[], None] = _nothing
         """Called when a key was kept that expires."""
         log_key = self.keys(LOG_STREAM).get(LOG_EPOCH)
@@ -89,10 +99,11 @@ class KeyRing:
     def create(cls, key_store: KeyStore, provider: KeyProvider, log_id: bytes) -> KeyRing:
         """Begin an empty key store for a new log."""
         settings = provider.settings()
-        wrapping_key, check = _derive(provider.key(settings, create=True), log_id)
-        vault = Vault(log_id, settings, check)
-        key_store.start(vault, _wrap(wrapping_key, log_id, WrappedKey(LOG_STREAM, LOG_EPOCH, 0)))
-        return cls(key_store, vault, wrapping_key)
+        wrapping = _derive(provider.key(settings, create=True), log_id)
+        vault = Vault(log_id, settings, wrapping.check)
+        log_key = WrappedKey(LOG_STREAM, LOG_EPOCH, 0)
+        key_store.start(vault, _wrap(wrapping, log_id, log_key, _new_secret()))
+        return cls(key_store, provider, vault, wrapping)
 
     @classmethod
     def open(cls, key_store: KeyStore, provider: KeyProvider, log_id: bytes) -> KeyRing:
@@ -107,53 +118,122 @@ class KeyRing:
             raise KeyMissing("the key store is empty; restore it from its own backup")
         if vault.log_id != log_id:
             raise WrongKey("the key store belongs to another log; put its own beside the log")
-        try:
-            key = provider.key(vault.settings, create=False)
-        except KeyMissing as error:
-            made_with = vault.settings.get("provider")
-            raise KeyMissing(f"{error}; the store was made with a key from: {made_with}") from error
-        wrapping_key, check = _derive(key, log_id)
-        if not hmac.compare_digest(check, vault.check):
-            made_with = vault.settings.get("provider")
-            raise WrongKey(f"not this store's key; it was made with a key from: {made_with}")
-        return cls(key_store, vault, wrapping_key)
+        return cls(key_store, provider, vault, _unlock(vault, provider))
 
     def keys(self, stream: bytes) -> dict[int, DataKey | None]:
         """Return a stream's data keys by epoch, oldest first; ``None`` where one was destroyed.
 
         Raises:
             DamagedRecord: a wrapped key does not open; it was changed or moved.
+            WrongKey: the store's key was changed, and is not to be had here.
         """
+        try:
+            return self._keys(stream)
+        except DamagedRecord:
+            if not self._renew():
+                raise
+            return self._keys(stream)
+
+    def _keys(self, stream: bytes) -> dict[int, DataKey | None]:
         return {
-            kept.epoch: None if kept.wrapped is None else self._unwrap(kept)
+            kept.epoch: None if kept.wrapped is None else self._data_key(kept, self._unwrap(kept))
             for kept in self._key_store.get(stream)
         }
 
-    def new_key(self, stream: bytes, epoch: int, since: int, expires: int | None) -> DataKey:
-        """Make a data key; it counts only once ``keep_new`` has returned."""
-        for kept in self._new:
-            if (kept.stream, kept.epoch) == (stream, epoch):
-                return self._unwrap(kept)  # what it was for failed; it serves the next as well
-        key = WrappedKey(stream, epoch, since, expires=expires)
-        kept = _wrap(self._wrapping_key, self.log_id, key)
-        self._new.append(kept)
-        return self._unwrap(kept)
+    def begin(self) -> None:
+        """Begin a turn: forget new keys that were not kept, since what they were for was not
+        written.
 
-    def forget_new(self) -> None:
-        """Forget new keys that were not kept: what they were for was not written."""
+        Raises:
+            OutcomeUnknown: the key store failed; nothing is to be acknowledged any more.
+        """
         self._new.clear()
+        self._key_store.require_usable()
+
+    def new_key(self, stream: bytes, epoch: int, since: int, expires: int | None) -> DataKey:
+        """Make a data key; it counts only once ``keep_new`` has returned.
+
+        Raises:
+            WrongKey: the store's key was changed, and is not to be had here.
+        """
+        for key, secret in self._new:
+            if (key.stream, key.epoch) == (stream, epoch):
+                return self._data_key(key, secret)  # what it was for failed; it serves the next
+        self._renew()
+        key, secret = WrappedKey(stream, epoch, since, expires=expires), _new_secret()
+        self._new.append((key, secret))
+        return self._data_key(key, secret)
 
     def keep_new(self) -> None:
         """Make the new keys durable: before the events they seal, never after."""
         if self._new:
             new, self._new = self._new, []
-            self._key_store.put(new)
-            if any(key.expires is not None for key in new):
+            try:
+                self._keep(new)
+            except WrongKey:
+                if not self._renew():
+                    raise
+                self._keep(new)
+            if any(key.expires is not None for key, _ in new):
                 self.on_expiring()
 
-    def destroy(self, stream: bytes) -> None:
-        """Destroy a stream's data keys, durably."""
-        self._key_store.destroy(stream)
+    def _keep(self, new: list[tuple[WrappedKey, bytes]]) -> None:
+        wrapping = self._wrapping
+        wrapped = [_wrap(wrapping, self.log_id, key, secret) for key, secret in new]
+        self._key_store.put(wrapped, wrapping.check)
+
+    def rewrap(self, provider: KeyProvider) -> None:
+        """Wrap every data key by the key of a provider, made where it does not exist; all or none.
+
+        Until it returns the old key opens the store, from then on only the new one. Killed in
+        between, it is one of the two.
+
+        Raises:
+            InputError: it is the key that the store has.
+            DamagedRecord: a wrapped key does not open.
+        """
+        self._renew()
+        settings = provider.settings()
+        new = _derive(provider.key(settings, create=True), self.log_id)
+        old = self._wrapping
+        if new == old:
+            raise InputError("that is the key which the store has already")
+        vault = Vault(self.log_id, settings, new.check, self.settled)
+        self._key_store.rewrap(
+            vault, old.check, lambda kept: _wrap(new, self.log_id, kept, self._unwrap(kept))
+        )
+        self._provider, self._wrapping = provider, new
+
+    def kept(self) -> list[tuple[WrappedKey, bytes | None]]:
+        """Return all keys, each with its secret; ``None`` for those destroyed. For a backup."""
+        self._renew()
+        kept = self._key_store.all()
+        return [(key, None if key.wrapped is None else self._unwrap(key)) for key in kept]
+
+    @property
+    def provider_name(self) -> str:
+        """The kind of source that the store's key is from."""
+        vault = self._key_store.load()
+        return str(vault.settings.get("provider")) if vault else ""
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the keys outlive the process."""
+        return self._key_store.is_kept
+
+    @property
+    def settled(self) -> int:
+        """The position in the log up to which what was erased has no keys any more."""
+        vault = self._key_store.load()
+        return vault.settled if vault else 0
+
+    def destroy(self, ends: Ends, settled: int | None = None) -> None:
+        """Destroy the data keys of streams up to a version of each, durably."""
+        self._key_store.destroy(ends, settled)
+
+    def has_keys(self, stream: bytes, until: int) -> bool:
+        """Tell whether keys of events up to a version are there; they are not opened."""
+        return any(key.wrapped and key.since <= until for key in self._key_store.get(stream))
 
     def expired(self, now: int) -> list[bytes]:
         """Return the streams whose time to live has ended, and whose keys are still there.
@@ -174,27 +254,62 @@ class KeyRing:
         """Let go of the key store."""
         self._key_store.close()
 
-    def _unwrap(self, kept: WrappedKey) -> DataKey:
+    def _renew(self) -> bool:
+        """Take up the key that the store has by now; tell whether it is another than before.
+
+        Raises:
+            WrongKey: it is, and the provider does not have it.
+        """
+        vault = self._key_store.load()
+        if vault is None or vault.check == self._wrapping.check:
+            return False
+        try:
+            self._wrapping = _unlock(vault, self._provider)
+        except KeyFailure as error:
+            raise WrongKey(
+                "the key of this store was changed since it was opened here; open it again, with a "
+                f"key from: {vault.settings.get('provider')}"
+            ) from error
+        return True
+
+    def _unwrap(self, kept: WrappedKey) -> bytes:
         assert kept.wrapped is not None
         nonce, sealed = kept.wrapped[: xaes.NONCE_BYTES], kept.wrapped[xaes.NONCE_BYTES :]
         try:
-            secret = xaes.open_sealed(self._wrapping_key, nonce, sealed, _bound(self.log_id, kept))
+            return xaes.open_sealed(self._wrapping.key, nonce, sealed, _bound(self.log_id, kept))
         except (xaes.InvalidTag, ValueError) as error:
             raise DamagedRecord("a wrapped data key was changed or moved") from error
+
+    def _data_key(self, kept: WrappedKey, secret: bytes) -> DataKey:
         return DataKey(secret, _context(self.log_id, kept), kept)
 
 
-def _derive(key: bytes, log_id: bytes) -> tuple[bytes, bytes]:
-    """Return the key that wraps data keys, and the value that tells a wrong key."""
+def _unlock(vault: Vault, provider: KeyProvider) -> _Wrapping:
+    """Return what a provider's key makes, if it is the key of a key store."""
+    made_with = vault.settings.get("provider")
+    try:
+        key = provider.key(vault.settings, create=False)
+    except KeyMissing as error:
+        raise KeyMissing(f"{error}; the store was made with a key from: {made_with}") from error
+    wrapping = _derive(key, vault.log_id)
+    if not hmac.compare_digest(wrapping.check, vault.check):
+        raise WrongKey(f"not this store's key; it was made with a key from: {made_with}")
+    return wrapping
+
+
+def _derive(key: bytes, log_id: bytes) -> _Wrapping:
     derived = HKDF(SHA256(), 64, salt=log_id, info=b"statecore/1 key encryption").derive(key)
-    return derived[:32], derived[32:]
+    return _Wrapping(derived[:32], derived[32:])
 
 
-def _wrap(wrapping_key: bytes, log_id: bytes, key: WrappedKey) -> WrappedKey:
-    """Return the key with a new secret in it."""
-    nonce, secret = secrets.token_bytes(xaes.NONCE_BYTES), secrets.token_bytes(xaes.KEY_BYTES)
-    sealed = xaes.seal(wrapping_key, nonce, secret, _bound(log_id, key))
-    return replace(key, wrapped=nonce + sealed)
+def _new_secret() -> bytes:
+    return secrets.token_bytes(xaes.KEY_BYTES)
+
+
+def _wrap(wrapping: _Wrapping, log_id: bytes, key: WrappedKey, secret: bytes) -> WrappedKey:
+    """Return the key with a secret wrapped in it."""
+    nonce = secrets.token_bytes(xaes.NONCE_BYTES)
+    return replace(key, wrapped=nonce + xaes.seal(wrapping.key, nonce, secret, _bound(log_id, key)))
 
 
 def _context(log_id: bytes, key: WrappedKey) -> bytes:

@@ -7,21 +7,23 @@ key made readable, wherever copies of the log may be.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 import apsw
 import msgpack
 
 from statecore.database import all_or_none, connect, explain, require_schema
-from statecore.errors import Damage, KeyMissing, NewerFormat
+from statecore.errors import Damage, KeyMissing, NewerFormat, OutcomeUnknown, WrongKey
 from statecore.keys.providers import Settings
 
 FORMAT: Final = 1  # On disk. Never renumber.
 _EPOCH_MAX: Final = (1 << 32) - 1
 _WRAPPED_BYTES: Final = 24 + 32 + 16  # nonce, key, tag
+_SETTLED: Final = "settled"  # the name of a setting. On disk. Never rename.
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ class Vault:
     log_id: bytes
     settings: Settings  # of the provider of the key-encryption key
     check: bytes  # tells the right key-encryption key from a wrong one
+    settled: int = 0  # the position in the log up to which what was erased has no keys here
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +47,51 @@ class WrappedKey:
     expires: int | None = None  # microseconds since 1970, UTC
 
 
+Ends: TypeAlias = Mapping[bytes, int]
+"""Of each stream, the version that it was erased at: keys of events up to there are to be gone."""
+
+
 class KeyStore(Protocol):
-    """Keeps wrapped keys. Every change is durable when the call returns."""
+    """Keeps wrapped keys. Every change is durable when the call returns, and all or none.
+
+    Once a change failed half-way everything is refused with ``OutcomeUnknown``, until the store is
+    opened anew.
+    """
+
+    is_kept: bool
+    """Whether it outlives the process."""
+
+    def require_usable(self) -> None:
+        """Raise what made it unusable, if anything did."""
 
     def load(self) -> Vault | None:
         """Return what the store says of itself, ``None`` while it is empty."""
 
     def start(self, vault: Vault, log_key: WrappedKey) -> None:
-        """Begin an empty store, with the log's own key; all or none."""
+        """Begin an empty store, with the log's own key."""
 
-    def put(self, keys: Iterable[WrappedKey]) -> None:
-        """Keep these keys, all or none."""
+    def put(self, keys: Iterable[WrappedKey], check: bytes) -> None:
+        """Keep these keys.
+
+        Raises:
+            WrongKey: the store's check value is another: they are wrapped by a key of the past.
+        """
+
+    def rewrap(self, vault: Vault, check: bytes, wrap: Callable[[WrappedKey], WrappedKey]) -> None:
+        """Put what ``wrap`` makes of each key that is there in its place, and say so in the vault.
+
+        Raises:
+            WrongKey: as for ``put``. Nothing was changed.
+        """
+
+    def all(self) -> list[WrappedKey]:
+        """Return the keys of all streams."""
 
     def get(self, stream: bytes) -> list[WrappedKey]:
         """Return a stream's keys, oldest first."""
 
-    def destroy(self, stream: bytes) -> None:
-        """Destroy a stream's keys; their rows stay and say so."""
+    def destroy(self, ends: Ends, settled: int | None = None) -> None:
+        """Destroy keys; their rows stay and say so. Note how far the log is settled, where said."""
 
     def expired(self, now: int) -> list[bytes]:
         """Return the streams whose keys expired and are not destroyed yet."""
@@ -75,8 +106,13 @@ class KeyStore(Protocol):
         """Let go of the file."""
 
 
+_CHANGED: Final = "the store's key is another by now"
+
+
 class MemoryKeyStore:
     """Keys that never touch a disk."""
+
+    is_kept = False
 
     def __init__(self) -> None:
         self._vault: Vault | None = None
@@ -85,19 +121,41 @@ class MemoryKeyStore:
     def load(self) -> Vault | None:
         return self._vault
 
-    def start(self, vault: Vault, log_key: WrappedKey) -> None:
-        self.put([log_key])
-        self._vault = vault
+    def require_usable(self) -> None:
+        """Nothing makes it unusable."""
 
-    def put(self, keys: Iterable[WrappedKey]) -> None:
+    def start(self, vault: Vault, log_key: WrappedKey) -> None:
+        self._vault = vault
+        self.put([log_key], vault.check)
+
+    def put(self, keys: Iterable[WrappedKey], check: bytes) -> None:
+        self._require(check)
         for key in keys:
             self._keys.setdefault(key.stream, []).append(key)
+
+    def rewrap(self, vault: Vault, check: bytes, wrap: Callable[[WrappedKey], WrappedKey]) -> None:
+        self._require(check)
+        new = {
+            stream: [wrap(key) if key.wrapped else key for key in keys]
+            for stream, keys in self._keys.items()
+        }
+        self._vault, self._keys = vault, new
+
+    def _require(self, check: bytes) -> None:
+        if self._vault is None or self._vault.check != check:
+            raise WrongKey(_CHANGED)
+
+    def all(self) -> list[WrappedKey]:
+        return [key for keys in self._keys.values() for key in keys]
 
     def get(self, stream: bytes) -> list[WrappedKey]:
         return list(self._keys.get(stream, ()))
 
-    def destroy(self, stream: bytes) -> None:
-        self._keys[stream] = [replace(key, wrapped=None) for key in self.get(stream)]
+    def destroy(self, ends: Ends, settled: int | None = None) -> None:
+        for stream, end in ends.items():
+            self._keys[stream] = [
+                replace(key, wrapped=None) if key.since <= end else key for key in self.get(stream)
+            ]
 
     def expired(self, now: int) -> list[bytes]:
         return [
@@ -132,9 +190,10 @@ _SCHEMA: Final = {
 }
 
 
-_SELECT: Final = (
-    "SELECT stream, epoch, since, wrapped, expires FROM keys WHERE stream = ? ORDER BY epoch"
-)
+_SELECT: Final = "SELECT stream, epoch, since, wrapped, expires FROM keys"
+_OF_STREAM: Final = f"{_SELECT} WHERE stream = ? ORDER BY epoch"
+_DESTROY: Final = "UPDATE keys SET wrapped = NULL WHERE stream = ? AND since <= ?"
+_REPLACE: Final = "UPDATE keys SET wrapped = ? WHERE stream = ? AND epoch = ?"
 
 
 _NEW_VAULT: Final = "INSERT INTO vault VALUES (?, ?, ?, ?)"
@@ -152,11 +211,14 @@ class FileKeyStore:
     key is gone from the file when the call returns.
     """
 
+    is_kept = True
+
     def __init__(self, path: Path, *, create: bool = False) -> None:
         if not create and not path.exists():
             raise KeyMissing(f"the key store {path} is missing; restore it from its own backup")
         self._path = path
         self._lock = threading.Lock()  # a connection serves one thread at a time
+        self._failed: OutcomeUnknown | None = None
         self._database = connect(path, create=create)
         try:
             self._prepare(create=create)
@@ -174,31 +236,51 @@ class FileKeyStore:
                     database.execute(statement)
         require_schema(database, _SCHEMA, self._path)
 
+    def require_usable(self) -> None:
+        if self._failed is not None:
+            raise self._failed
+
     def load(self) -> Vault | None:
         row = self._all("SELECT format, log_id, settings, check_value FROM vault")
         if not row:
             return None
-        number, log_id, settings, check = row[0]
+        number, log_id, packed, check = row[0]
         if type(number) is int and number > FORMAT:
             raise NewerFormat(f"{self._path} has format {number}; this statecore reads {FORMAT}")
         try:
-            vault = Vault(log_id, msgpack.unpackb(settings), check)
-        except (msgpack.UnpackException, ValueError, TypeError) as error:
+            settings = msgpack.unpackb(packed)
+            settled = settings.pop(_SETTLED, 0)
+        except (msgpack.UnpackException, ValueError, TypeError, AttributeError) as error:
             raise self._damage("does not parse") from error
-        kinds = type(number), type(log_id), type(vault.settings), type(check)
-        if number != FORMAT or kinds != (int, bytes, dict, bytes):
+        kinds = type(number), type(log_id), type(settings), type(check), type(settled)
+        if number != FORMAT or kinds != (int, bytes, dict, bytes, int):
             raise self._damage("does not say what it is")
-        return vault
+        return Vault(log_id, settings, check, settled)
 
     def start(self, vault: Vault, log_key: WrappedKey) -> None:
-        row = (FORMAT, vault.log_id, msgpack.packb(vault.settings), vault.check)
-        self._write((_NEW_VAULT, [row]), (_NEW_KEY, [_row(log_key)]))
+        with self._writing() as database:
+            row = (FORMAT, vault.log_id, _pack_settings(vault), vault.check)
+            database.execute(_NEW_VAULT, row)
+            database.execute(_NEW_KEY, _row(log_key))
 
-    def put(self, keys: Iterable[WrappedKey]) -> None:
-        self._write((_NEW_KEY, [_row(key) for key in keys]))
+    def put(self, keys: Iterable[WrappedKey], check: bytes) -> None:
+        with self._writing(check) as database:
+            database.executemany(_NEW_KEY, map(_row, keys))
+
+    def rewrap(self, vault: Vault, check: bytes, wrap: Callable[[WrappedKey], WrappedKey]) -> None:
+        with self._writing(check) as database:
+            kept = [self._read(*row) for row in database.execute(_SELECT)]
+            new = [wrap(key) for key in kept if key.wrapped is not None]
+            rows = [(key.wrapped, key.stream, key.epoch) for key in new]
+            database.executemany(_REPLACE, rows)
+            said = (_pack_settings(vault), vault.check)
+            database.execute("UPDATE vault SET settings = ?, check_value = ?", said)
+
+    def all(self) -> list[WrappedKey]:
+        return [self._read(*row) for row in self._all(_SELECT)]
 
     def get(self, stream: bytes) -> list[WrappedKey]:
-        return [self._read(*row) for row in self._all(_SELECT, (stream,))]
+        return [self._read(*row) for row in self._all(_OF_STREAM, (stream,))]
 
     def _read(
         self, stream: bytes, epoch: int, since: int, wrapped: bytes | None, expires: int | None
@@ -214,8 +296,13 @@ class FileKeyStore:
     def _damage(self, what: str) -> Damage:
         return Damage(f"the key store {self._path} {what}; restore it from its own backup")
 
-    def destroy(self, stream: bytes) -> None:
-        self._write(("UPDATE keys SET wrapped = NULL WHERE stream = ?", [(stream,)]))
+    def destroy(self, ends: Ends, settled: int | None = None) -> None:
+        with self._writing() as database:
+            database.executemany(_DESTROY, ends.items())
+            if settled is not None:
+                packed = database.execute("SELECT settings FROM vault").get
+                settings = {**msgpack.unpackb(packed), _SETTLED: settled}
+                database.execute("UPDATE vault SET settings = ?", (msgpack.packb(settings),))
 
     def expired(self, now: int) -> list[bytes]:
         sql = "SELECT DISTINCT stream FROM keys WHERE expires <= ? AND wrapped IS NOT NULL"
@@ -238,15 +325,37 @@ class FileKeyStore:
     def _all(self, sql: str, bindings: tuple[Any, ...] = ()) -> list[Any]:
         try:
             with self._lock:
+                self.require_usable()
                 return self._database.execute(sql, bindings).fetchall()
         except apsw.Error as error:
             raise explain(error, self._path) from error
 
-    def _write(self, *work: tuple[str, list[tuple[Any, ...]]]) -> None:
-        """Run statements, each for its rows, all or none."""
+    @contextmanager
+    def _writing(self, check: bytes | None = None) -> Iterator[apsw.Connection]:
+        """Write in one transaction, under the key-encryption key of a check value where given."""
         try:
-            with self._lock, all_or_none(self._database):
-                for sql, rows in work:
-                    self._database.executemany(sql, rows)
+            with self._lock:
+                self.require_usable()
+                with all_or_none(self._database):
+                    if check is not None and check != self._check():
+                        raise WrongKey(_CHANGED)
+                    yield self._database
+        except apsw.IOError as error:
+            # After a failed sync the system may take for written what is not: what a later one
+            # says is worth nothing (Rebello et al., "Can applications recover from fsync
+            # failures?", ATC 2020), until the file is opened and looked at anew.
+            self._failed = OutcomeUnknown(
+                f"{self._path}: the disk failed ({error}), and what is kept there is not known; "
+                "reopen the store, then retry with the same event id"
+            )
+            raise self._failed from error
         except apsw.Error as error:
             raise explain(error, self._path) from error
+
+    def _check(self) -> object:
+        return self._database.execute("SELECT check_value FROM vault").get
+
+
+def _pack_settings(vault: Vault) -> bytes:
+    settled = {_SETTLED: vault.settled} if vault.settled else {}
+    return msgpack.packb({**vault.settings, **settled})  # type: ignore[no-any-return]

@@ -63,9 +63,12 @@ class MemoryLog:
         """Keep a snapshot, unless there is one of this version."""
         self._snapshots.setdefault(stream, {}).setdefault(version, stored)
 
-    def drop_snapshots(self, stream: bytes) -> None:
-        """Drop a stream's snapshots."""
+    def drop_derived(self, stream: bytes) -> None:
+        """Drop what is kept of a stream beside its events."""
         self._snapshots.pop(stream, None)
+        for index in (self._touches, self._ids):
+            for place in [place for place in index if place[0] == stream]:
+                del index[place]
 
     def freshness(self) -> int:
         if self._closed:
@@ -177,7 +180,7 @@ class MemoryTurn:
     def keep_snapshot(self, stream: bytes, version: int, stored: bytes) -> None:
         self._snapshots.append((stream, version, stored))
 
-    def drop_snapshots(self, stream: bytes) -> None:
+    def drop_derived(self, stream: bytes) -> None:
         self._dropped.append(stream)
 
     def __enter__(self) -> MemoryTurn:
@@ -191,7 +194,7 @@ class MemoryTurn:
 
     def commit(self) -> set[bytes]:
         for stream in self._dropped:
-            self._log.drop_snapshots(stream)
+            self._log.drop_derived(stream)
         for snapshot in self._snapshots:
             self._log.keep_snapshot(*snapshot)
         for event in self._events:

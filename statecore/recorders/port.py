@@ -105,8 +105,8 @@ class Turn(Protocol):
     def keep_snapshot(self, stream: bytes, version: int, stored: bytes) -> None:
         """Keep a snapshot, unless there is one of this version."""
 
-    def drop_snapshots(self, stream: bytes) -> None:
-        """Drop a stream's snapshots."""
+    def drop_derived(self, stream: bytes) -> None:
+        """Drop what is kept of a stream beside its events: snapshots, key history, ids."""
 
     def commit(self) -> set[bytes]:
         """Make it all durable; return the streams appended to.

@@ -181,8 +181,8 @@ class PortableTurn:
     def keep_snapshot(self, stream: bytes, version: int, stored: bytes) -> None:
         """Keep nothing: not every persistence module has a place for snapshots."""
 
-    def drop_snapshots(self, stream: bytes) -> None:
-        """There are none."""
+    def drop_derived(self, stream: bytes) -> None:
+        """There is nothing."""
 
     def __enter__(self) -> PortableTurn:
         if not self._lock.acquire(blocking=self._wait):

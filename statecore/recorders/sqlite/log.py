@@ -225,8 +225,13 @@ class SqliteTurn:
         sql = "INSERT INTO snapshots(stream, version, topic, state) VALUES (?, ?, ?, ?)"
         self._writer.execute(sql + " ON CONFLICT DO NOTHING", row)
 
-    def drop_snapshots(self, stream: bytes) -> None:
-        self._writer.execute("DELETE FROM snapshots WHERE stream = ?", (self._stream(stream),))
+    def drop_derived(self, stream: bytes) -> None:
+        number = self._stream(stream)
+        for table in ("snapshots", "touches", "ids"):
+            self._writer.execute(f"DELETE FROM {table} WHERE stream = ?", (number,))
+        for postings in (self._postings, self._log.postings):
+            for key in [key for key in postings if key[0] == number]:
+                del postings[key]
 
     def commit(self) -> set[bytes]:
         try:
