@@ -88,6 +88,7 @@ class Append:
         "record",
         "source",
         "stream",
+        "subject",
         "tag",
         "until",
         "version",
@@ -123,6 +124,7 @@ class Append:
         self._options = options
         self.actor = actor
         self.source: Source | None = None
+        self.subject: str | None = None  # whose data the state must hold
         self.base: int | None = None
         self.event_id: str | None = None
         self.metadata: bytes | None = None
@@ -158,6 +160,11 @@ class Append:
         if self.source is not None:
             return self.source.type
         return EventType.CHANGED if self.tag is None else EventType.TAGGED
+
+    @property
+    def rekeys(self) -> bool:
+        """Whether a new data key is to seal it and what follows."""
+        return self.source is not None and self.source.type == EventType.REKEYED
 
     @property
     def reason(self) -> str | None:

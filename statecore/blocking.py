@@ -88,6 +88,11 @@ class BlockingManager:
         return self.manager.branch_name
 
     @property
+    def subject(self) -> str | None:
+        """Whose personal data the state holds; ``None`` for nobody's, or before it is known."""
+        return self.manager.subject
+
+    @property
     def kind(self) -> Kind | None:
         """How long the state lives and who writes it; ``None`` before it is known."""
         return self.manager.kind

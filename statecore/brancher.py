@@ -190,12 +190,23 @@ class StateBrancher(StateWriter):
             ttl = timedelta(microseconds=expires - self._engine.clock())
         kind = kind if ttl is not None else None
         return _Register(
-            self._engine, StreamName(self.agent_id, REGISTER), actor=self.actor, kind=kind, ttl=ttl
+            self._engine,
+            StreamName(self.agent_id, REGISTER),
+            actor=self.actor,
+            kind=kind,
+            ttl=ttl,
+            subject=self.subject,
         )
 
     def _on(self, name: StreamName, origin: Moment | None) -> Self:
         return type(self)(
-            self._engine, name, actor=self.actor, kind=self._kind, ttl=self._ttl, origin=origin
+            self._engine,
+            name,
+            actor=self.actor,
+            kind=self._kind,
+            ttl=self._ttl,
+            origin=origin,
+            subject=self._subject,
         )
 
     def _unused(self, name: str, generation: int) -> int:

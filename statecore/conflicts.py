@@ -12,7 +12,7 @@ from statecore.change import Change, operations_commute
 from statecore.codec import Record
 from statecore.codec.record import CLEARED
 from statecore.codec.wire import STRIDE, read_operation, rows
-from statecore.errors import DamagedRecord, WrongExpectedVersion
+from statecore.errors import DamagedRecord, SubjectMismatch, WrongExpectedVersion
 from statecore.events import Event, is_own_id
 from statecore.keys import DataKey
 from statecore.operations import Operation
@@ -36,10 +36,12 @@ class Pending:
         "_log",
         "_replay",
         "_touched",
+        "birth",
         "new_key",
         "records",
         "root",
         "stream",
+        "tag_key",
     )
 
     def __init__(self, stream: Stream, root: Root, streams: Streams) -> None:
@@ -47,6 +49,8 @@ class Pending:
         self.root = root
         self.records: list[Record] = []
         self.new_key: DataKey | None = None  # which the stream gets once it is committed
+        self.birth = None if stream.is_erased else stream.nature
+        self.tag_key: DataKey | None = None  # the same, where it is the first of the stream
         self._committed = 0 if stream.is_erased else root.version
         self._log = streams.log
         self._replay = streams.replay
@@ -57,11 +61,21 @@ class Pending:
 
     def tags(self, change: Change) -> list[bytes]:
         """Return the tags of the keys that a change touches."""
-        if self.new_key is None:
+        if self.tag_key is None:
             tags = list(map(self.stream.tag, change.operations))
             return [*tags, clear_tag(self.stream.tag_key)] if change.cleared else tags
-        tags = [key_tag(self.new_key, key) for key in change.operations]
-        return [*tags, clear_tag(self.new_key)] if change.cleared else tags
+        tags = [key_tag(self.tag_key, key) for key in change.operations]
+        return [*tags, clear_tag(self.tag_key)] if change.cleared else tags
+
+    def require_subject(self, wanted: str) -> None:
+        """Refuse to put one person's data to another's, or to what was begun as nobody's.
+
+        Raises:
+            SubjectMismatch: the state was begun for another.
+        """
+        if self.birth is not None and self.birth.subject != wanted:
+            # Who reads the message need not know whose it is.
+            raise SubjectMismatch(f"{self.stream.name} was begun for another subject, or for none")
 
     def advance(self, root: Root, record: Record) -> None:
         """Take in an event that the turn appends."""

@@ -8,6 +8,7 @@ StatecoreError
 │   ├── OperationMismatch          an operation that does not fit the value it meets
 │   ├── ValidationFailed           a write that would violate rules; lists all violations
 │   ├── KindMismatch               a stream opened as another kind than it was created
+│   ├── SubjectMismatch            a state of one person's data opened as another's
 │   └── MissingActor               a shared state written without saying by whom
 ├── NotFound                   ask for something that exists (also a LookupError)
 │   ├── StoreNotFound              no store at this path
@@ -129,6 +130,10 @@ class ValidationFailed(InputError):
 
 class KindMismatch(InputError):
     """A state opened as another kind than it was created as."""
+
+
+class SubjectMismatch(InputError):
+    """A state that holds one person's data, or nobody's, opened as holding another's."""
 
 
 class MissingActor(InputError):

@@ -34,6 +34,7 @@ class EventType(IntEnum):
     PICKED = 8  # what single events of another branch did was done here, too
     RESTORED = 9  # the state became what it was at a version
     RESOLVED = 10  # a conflict was decided
+    REKEYED = 11  # from here on new events are sealed with a new data key
 
 
 class Kind(StrEnum):
@@ -87,6 +88,7 @@ class Birth:
     expires: int | None = None  # microseconds since 1970, UTC
     generation: int = 0
     fork: Moment | None = None  # where it began, if it is a fork
+    subject: str | None = None  # whose personal data it holds
 
 
 @dataclass(frozen=True, slots=True)

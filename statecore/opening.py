@@ -32,6 +32,7 @@ from statecore.keys import (
     MemoryKeyStore,
     Passphrase,
     default_provider,
+    provider_of,
 )
 from statecore.keys.providers import GivenKey
 from statecore.lineage import InheritedKeyHistory
@@ -142,7 +143,7 @@ def _provider(key: bytes | str | KeyProvider | None, passphrase: str | None) -> 
         return Passphrase(passphrase)
     if key is None:
         return default_provider()
-    return GivenKey(key) if isinstance(key, bytes | str) else key
+    return provider_of(key)
 
 
 class Opening:
@@ -237,8 +238,11 @@ class _Parts:
             self._runtime = _Parts(log, ring, self._options, self._new_waiter)
         return self._runtime.engine
 
-    def births(self) -> Iterator[Birth]:
-        return births(self.engine.streams)
+    def births(self, engine: Engine | None = None) -> Iterator[Birth]:
+        return births((engine or self.engine).streams)
+
+    def engines(self) -> list[Engine]:
+        return [self.engine, *([self._runtime.engine] if self._runtime else [])]
 
     def sweep(self) -> int:
         return self._sweeper.sweep()

@@ -35,11 +35,13 @@ class StateReader:
         kind: Kind | None = None,
         ttl: timedelta | None = None,
         origin: Moment | None = None,
+        subject: str | None = None,
     ) -> None:
         self._engine = engine
         self._stream = engine.streams.open(name, origin)
         self._kind = kind
         self._ttl = ttl
+        self._subject = subject
         self.actor = actor
         """Who writes through this manager."""
 
@@ -57,6 +59,11 @@ class StateReader:
     def kind(self) -> Kind | None:
         """How long the state lives and who writes it; ``None`` before it is known."""
         return self._stream.nature.kind if self._stream.nature else self._kind
+
+    @property
+    def subject(self) -> str | None:
+        """Whose personal data the state holds; ``None`` for nobody's, or before it is known."""
+        return self._stream.nature.subject if self._stream.nature else self._subject
 
     async def get_state(
         self, key: str, default: Value = None, *, into: type[Any] | None = None

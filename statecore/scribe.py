@@ -12,7 +12,7 @@ from statecore.codec import Record, Sealer, Writer, pack_body, read_epoch, read_
 from statecore.codec.record import make_body
 from statecore.conflicts import Pending
 from statecore.errors import LimitExceeded, StoreFailure
-from statecore.events import Birth, EventType, join
+from statecore.events import EventType, join
 from statecore.judge import Judge
 from statecore.keys import DataKey
 from statecore.keys.ring import LOG_EPOCH
@@ -156,6 +156,8 @@ class _Page:
                 self.expired.add(append.stream)
                 self.postponed.append(append)
                 return False
+            if append.subject is not None:
+                pending.require_subject(append.subject)
             if append.event_id is not None and (version := pending.find_id(append.event_id)):
                 append.version = version  # done before: a retry after a lost answer
                 return False
@@ -197,8 +199,10 @@ class _Page:
         version, birth, new_key = root.version + 1, None, None
         if first:
             birth = append.birth()
-            new_key = self._new_key(stream, birth, version)
-            birth = replace(birth, expires=new_key.expires)
+            new_key = pending.tag_key = self._new_key(stream, birth.expires, version)
+            birth = pending.birth = replace(birth, expires=new_key.expires)
+        elif append.rekeys and pending.new_key is None and stream.key is not None:
+            new_key = self._new_key(stream, stream.key.expires, version)
         body = make_body(wire, append.actor, append.reason, append.type, append.extras(birth))
         packed = pack_body(body)
         if len(packed) > EVENT_BYTES_MAX:
@@ -209,7 +213,7 @@ class _Page:
         assert key is not None, "a stream has a key from its first event on"
         self.last_number, stored = stream.sealer.seal(key, version, time, packed, self.writer)
         event_id = append.event_id
-        id_of = None if event_id is None else id_tag(pending.new_key or stream.tag_key, event_id)
+        id_of = None if event_id is None else id_tag(pending.tag_key or stream.tag_key, event_id)
         self._turn.append(stream.id, version, stored, pending.tags(change), id_of)
 
         record = Record(version, stored, stream.sealer, body)
@@ -217,18 +221,18 @@ class _Page:
         pending.advance(Root(version, time, cells, weight, tags_after, record, past), record)
         append.version, append.record = version, record
 
-    def _new_key(self, stream: Stream, birth: Birth, version: int) -> DataKey:
-        """Return the data key of a stream's first event, kept before where a try failed."""
+    def _new_key(self, stream: Stream, expires: int | None, version: int) -> DataKey:
+        """Return a data key from a version on, kept before where a try failed."""
         ring = self._streams.ring
         kept = ring.keys(stream.id)
         epoch = max(kept, default=0)
         key = kept.get(epoch)
         if key is not None and key.since == version:
             return key
-        if any(old and old.since < version for old in kept.values()):
+        if stream.is_erased and any(old and old.since < version for old in kept.values()):
             # Of a state that was erased by somebody who was killed before this was done.
             ring.destroy({stream.id: version - 1})
-        return ring.new_key(stream.id, epoch + 1, version, birth.expires)
+        return ring.new_key(stream.id, epoch + 1, version, expires)
 
     def commit(self) -> set[bytes]:
         """Make it durable, then visible; return the streams written to."""
@@ -239,7 +243,7 @@ class _Page:
             if stream.id in written and pending.records:
                 with stream.lock:
                     if pending.new_key is not None:
-                        stream.load_keys(ring.keys(stream.id))
+                        stream.load_keys(ring.keys(stream.id), pending.new_key.epoch)
                     self._streams.aids.history.observe(stream, pending.records)
                     self._streams.advance(stream, pending.root, pending.records)
                 self._streams.aids.snapshots.consider(stream)

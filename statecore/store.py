@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from typing import Final, Protocol, Self
 
 from statecore.blocking import BlockingManager
 from statecore.change import CLEAR, Change
+from statecore.custody import BlockingKeyCustody, KeyCustody
 from statecore.engine import Engine
 from statecore.errors import InputError
 from statecore.events import Birth, Kind
@@ -47,7 +49,10 @@ class Parts(Protocol):
     def runtime(self) -> Engine:
         """Return the engine of states that live in memory only."""
 
-    def births(self) -> Iterator[Birth]:
+    def engines(self) -> list[Engine]:
+        """Return the engine, and that of states in memory once there is one."""
+
+    def births(self, engine: Engine | None = None) -> Iterator[Birth]:
         """Yield what the first event of each stream says of it, oldest first."""
 
     def sweep(self) -> int:
@@ -85,6 +90,7 @@ class StateStore:
         actor: str | None = None,
         kind: Kind | str | None = None,
         ttl: timedelta | float | None = None,
+        subject: str | None = None,
     ) -> StateManager:
         """Return the manager of an agent's state, which begins with the first write.
 
@@ -95,6 +101,8 @@ class StateStore:
                 left out, an old state is taken as what it is.
             ttl: how long a temporary state lives from its first write on, in seconds or as a
                 ``timedelta``.
+            subject: whose personal data a new state is to hold, on all of its branches, so that
+                ``erase_subject`` finds it. An old state must have been begun so.
 
         Raises:
             InputError: the id or the combination makes no sense.
@@ -102,14 +110,16 @@ class StateStore:
         check_key(agent_id)
         if not agent_id:
             raise InputError("an agent needs an id")
-        if actor is not None:
-            check_text("actor", actor)
+        for what, text in (("actor", actor), ("subject", subject)):
+            if text is not None:
+                check_text(what, text)
         kind = None if kind is None else _kind(kind)
         if (kind == Kind.TEMPORARY) != (ttl is not None):
             raise InputError("a temporary state, and no other, has a ttl")
         ttl = None if ttl is None else _time_to_live(ttl)
         engine = self._parts.runtime() if kind == Kind.RUNTIME else self._engine
-        return StateManager(engine, StreamName(agent_id, MAIN), actor=actor, kind=kind, ttl=ttl)
+        name = StreamName(agent_id, MAIN)
+        return StateManager(engine, name, actor=actor, kind=kind, ttl=ttl, subject=subject)
 
     async def agents(self) -> list[Birth]:
         """Return what is known of each agent's state: whose and which kind; oldest first.
@@ -136,7 +146,7 @@ class StateStore:
             raise InputError(f"{manager.agent_id} is durable already")
         state = await manager.at()
         name = StreamName(manager.agent_id, manager.branch_name)
-        durable = StateManager(self._engine, name, actor=manager.actor)
+        durable = StateManager(self._engine, name, actor=manager.actor, subject=manager.subject)
         change: Change = CLEAR
         for key, value in state.items():
             change = change.put(key, value)
@@ -193,6 +203,32 @@ class StateStore:
         """
         return self._parts.heads.policy()
 
+    async def erase_subject(self, subject: str) -> list[str]:
+        """Destroy the data keys of all states that hold a subject's data; return whose they were.
+
+        Those are the agents that were begun with that ``subject``, on all of their branches, with
+        those of this process's runtime states. All or none: one turn records that they are erased,
+        and keys that a kill leaves are destroyed when the store is next opened.
+        """
+        found: set[str] = set()
+        for engine in self._parts.engines():
+            choose = partial(self._streams_of, subject, engine, found)
+            await engine.waiter.away(engine.sequencer.erase, choose)
+        return sorted(found)
+
+    def _streams_of(self, subject: str, engine: Engine, agents: set[str]) -> list[bytes]:
+        """Return the streams of the agents that hold a subject's data, and add these agents."""
+        births = list(self._parts.births(engine))
+        theirs = {birth.agent_id for birth in births if birth.subject == subject}
+        agents |= theirs
+        names = [StreamName(birth.agent_id, birth.branch, birth.generation) for birth in births]
+        return [engine.streams.id_of(name) for name in names if name.agent_id in theirs]
+
+    @property
+    def keys(self) -> KeyCustody:
+        """What can be done with the store's keys."""
+        return KeyCustody(self._engine, self._parts.births)
+
     def blocking(self) -> BlockingStore:
         """Return the same open store for plain functions; closing either closes both."""
         return BlockingStore(StateStore(_Faced(self._parts, BlockingWaiter)))
@@ -229,8 +265,11 @@ class _Faced:
     def runtime(self) -> Engine:
         return self._facing(self._parts.runtime())
 
-    def births(self) -> Iterator[Birth]:
-        return self._parts.births()
+    def engines(self) -> list[Engine]:
+        return [self._facing(engine) for engine in self._parts.engines()]
+
+    def births(self, engine: Engine | None = None) -> Iterator[Birth]:
+        return self._parts.births(engine)
 
     def sweep(self) -> int:
         return self._parts.sweep()
@@ -255,9 +294,12 @@ class BlockingStore:
         actor: str | None = None,
         kind: Kind | str | None = None,
         ttl: timedelta | float | None = None,
+        subject: str | None = None,
     ) -> BlockingManager:
         """Return the manager of an agent's state; see ``StateStore.manager``."""
-        return BlockingManager(self.store.manager(agent_id, actor=actor, kind=kind, ttl=ttl))
+        return BlockingManager(
+            self.store.manager(agent_id, actor=actor, kind=kind, ttl=ttl, subject=subject)
+        )
 
     def agents(self) -> list[Birth]:
         """Return what is known of each state; see ``StateStore.agents``."""
@@ -294,6 +336,15 @@ class BlockingStore:
     def audit_policy(self) -> bytes:
         """Return the policy that trusts the key of this log; see ``StateStore.audit_policy``."""
         return run(self.store.audit_policy())
+
+    def erase_subject(self, subject: str) -> list[str]:
+        """Destroy the data keys of a subject's states; see ``StateStore.erase_subject``."""
+        return run(self.store.erase_subject(subject))
+
+    @property
+    def keys(self) -> BlockingKeyCustody:
+        """What can be done with the store's keys."""
+        return BlockingKeyCustody(self.store.keys)
 
     def statistics(self) -> StoreStatistics:
         """Return how much there is in the store."""

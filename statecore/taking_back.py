@@ -26,7 +26,7 @@ from statecore.timeline import Timeline
 from statecore.values import pack
 
 _COMPOSED_MAX: Final = 1_000  # operations on one key; beyond, only what they led to counts
-_NO_ACTS: Final = (EventType.TAGGED, EventType.ERASED)
+_NO_ACTS: Final = (EventType.TAGGED, EventType.ERASED, EventType.REKEYED)
 
 
 def change_of(record: Record) -> Change:

@@ -202,6 +202,7 @@ class StateWriter(StateReader):
             self._stream, self._birth, change, options, actor=self.actor, reads=reads, tag=tag
         )
         append.source = source
+        append.subject = self._subject
         self._require_kind(append.actor)
         return self._engine.waiter.write(append, self._engine.write_seconds)
 
@@ -222,5 +223,7 @@ class StateWriter(StateReader):
             fork = Moment(*stream.parent.name[1:], stream.fork)
             kind = self.kind or Kind.PERSISTENT
             expires = stream.expires or expires  # its own where nothing is written to the parent
-            return Birth(*stream.name[:2], kind, expires, stream.name.generation, fork)
-        return Birth(*stream.name[:2], self._kind or Kind.PERSISTENT, expires)
+            generation = stream.name.generation
+            return Birth(*stream.name[:2], kind, expires, generation, fork, self.subject)
+        kind = self._kind or Kind.PERSISTENT
+        return Birth(*stream.name[:2], kind, expires, subject=self._subject)

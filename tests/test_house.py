@@ -73,6 +73,7 @@ ROOMS = [
     "manager",
     "blocking",
     "sweeper",
+    "custody",
     "store",
     "opening",
     "verifying",

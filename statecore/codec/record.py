@@ -142,19 +142,35 @@ class Record:
 _NOTHING: Final[Mapping[str, Any]] = {}
 
 
+_NO_MORE: Final[tuple[Any, ...]] = (
+    None,
+    None,
+    None,
+    None,
+    0,
+    None,
+    None,
+)  # where a birth says less
+
+
 def write_birth(birth: Birth) -> list[Any]:
     """Return a birth as an extra."""
     entries: list[Any] = [birth.agent_id, birth.branch, str(birth.kind), birth.expires]
-    if birth.generation or birth.fork:
+    if birth.generation or birth.fork or birth.subject is not None:
         entries += [birth.generation, list(birth.fork) if birth.fork else None]
+    if birth.subject is not None:
+        entries.append(birth.subject)
     return entries
 
 
 def read_birth(entries: Sequence[Any]) -> Birth:
     """Return the birth that an extra tells of."""
-    agent_id, branch, kind, expires, *more = entries
-    generation, fork = more or (0, None)
-    return Birth(agent_id, branch, Kind(kind), expires, generation, Moment(*fork) if fork else None)
+    agent_id, branch, kind, expires, generation, fork, subject = [
+        *entries,
+        *_NO_MORE[len(entries) :],
+    ]
+    origin = Moment(*fork) if fork else None
+    return Birth(agent_id, branch, Kind(kind), expires, generation, origin, subject)
 
 
 def read_time(stored: bytes) -> int:

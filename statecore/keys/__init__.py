@@ -7,9 +7,10 @@ from statecore.keys.providers import (
     Passphrase,
     default_provider,
     new_key,
+    provider_of,
 )
 from statecore.keys.ring import DataKey, KeyRing
-from statecore.keys.store import FileKeyStore, KeyStore, MemoryKeyStore
+from statecore.keys.store import FileKeyStore, KeyStore, MemoryKeyStore, WrappedKey
 
 __all__ = [
     "DataKey",
@@ -21,6 +22,8 @@ __all__ = [
     "KeyStore",
     "MemoryKeyStore",
     "Passphrase",
+    "WrappedKey",
     "default_provider",
     "new_key",
+    "provider_of",
 ]

@@ -84,6 +84,11 @@ def read_key(text: str, source: str) -> bytes:
     return key
 
 
+def provider_of(key: bytes | str | KeyProvider) -> KeyProvider:
+    """Return a provider of a key, given as 32 bytes, written down, or as a provider."""
+    return GivenKey(key) if isinstance(key, bytes | str) else key
+
+
 def default_key_file() -> Path:
     """Return where the user's key file lies: in the user's data directory."""
     if sys.platform == "win32":

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from hashlib import blake2b
@@ -87,6 +88,7 @@ class KeyRing:
         self._key_store = key_store
         self._provider = provider
         self._wrapping = wrapping
+        self._renewing = threading.Lock()
         self._new: list[tuple[WrappedKey, bytes]] = []
         self.on_expiring: Callable[[], None] = _nothing
         """Called when a key was kept that expires."""
@@ -127,10 +129,12 @@ class KeyRing:
             DamagedRecord: a wrapped key does not open; it was changed or moved.
             WrongKey: the store's key was changed, and is not to be had here.
         """
+        wrapping = self._wrapping
         try:
             return self._keys(stream)
         except DamagedRecord:
-            if not self._renew():
+            self._renew()
+            if self._wrapping == wrapping:
                 raise
             return self._keys(stream)
 
@@ -171,8 +175,7 @@ class KeyRing:
             try:
                 self._keep(new)
             except WrongKey:
-                if not self._renew():
-                    raise
+                self._renew()
                 self._keep(new)
             if any(key.expires is not None for key, _ in new):
                 self.on_expiring()
@@ -195,20 +198,19 @@ class KeyRing:
         self._renew()
         settings = provider.settings()
         new = _derive(provider.key(settings, create=True), self.log_id)
-        old = self._wrapping
-        if new == old:
-            raise InputError("that is the key which the store has already")
-        vault = Vault(self.log_id, settings, new.check, self.settled)
-        self._key_store.rewrap(
-            vault, old.check, lambda kept: _wrap(new, self.log_id, kept, self._unwrap(kept))
-        )
-        self._provider, self._wrapping = provider, new
+        with self._renewing:
+            old = self._wrapping
+            if new == old:
+                raise InputError("that is the key which the store has already")
+            vault = Vault(self.log_id, settings, new.check, self.settled)
+            self._key_store.rewrap(
+                vault, old.check, lambda kept: _wrap(new, self.log_id, kept, self._unwrap(kept))
+            )
+            self._provider, self._wrapping = provider, new
 
-    def kept(self) -> list[tuple[WrappedKey, bytes | None]]:
-        """Return all keys, each with its secret; ``None`` for those destroyed. For a backup."""
-        self._renew()
-        kept = self._key_store.all()
-        return [(key, None if key.wrapped is None else self._unwrap(key)) for key in kept]
+    def kept(self) -> list[WrappedKey]:
+        """Return all keys, wrapped as they are."""
+        return self._key_store.all()
 
     @property
     def provider_name(self) -> str:
@@ -254,23 +256,23 @@ class KeyRing:
         """Let go of the key store."""
         self._key_store.close()
 
-    def _renew(self) -> bool:
-        """Take up the key that the store has by now; tell whether it is another than before.
+    def _renew(self) -> None:
+        """Take up the key that the store has by now, if it is another than before.
 
         Raises:
             WrongKey: it is, and the provider does not have it.
         """
-        vault = self._key_store.load()
-        if vault is None or vault.check == self._wrapping.check:
-            return False
-        try:
-            self._wrapping = _unlock(vault, self._provider)
-        except KeyFailure as error:
-            raise WrongKey(
-                "the key of this store was changed since it was opened here; open it again, with a "
-                f"key from: {vault.settings.get('provider')}"
-            ) from error
-        return True
+        with self._renewing:
+            vault = self._key_store.load()
+            if vault is None or vault.check == self._wrapping.check:
+                return
+            try:
+                self._wrapping = _unlock(vault, self._provider)
+            except KeyFailure as error:
+                raise WrongKey(
+                    "the key of this store was changed since it was opened here; open it again, "
+                    f"with a key from: {vault.settings.get('provider')}"
+                ) from error
 
     def _unwrap(self, kept: WrappedKey) -> bytes:
         assert kept.wrapped is not None

@@ -1,0 +1,194 @@
+"""What the owner of a store does with its keys: list, check and change them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from statecore.appends import Append, Source, WriteOptions
+from statecore.change import EMPTY
+from statecore.codec import read_epoch, read_time
+from statecore.engine import Engine
+from statecore.erasure import ended
+from statecore.errors import Damage, Erased, KeyFailure
+from statecore.events import Birth, EventType, to_time
+from statecore.keys import KeyProvider, WrappedKey, provider_of
+from statecore.keys.ring import LOG_EPOCH, LOG_STREAM
+from statecore.manager import StateManager
+from statecore.recorders import EVERYTHING
+from statecore.stream import Stream, StreamName
+from statecore.waiting import run
+
+
+@dataclass(frozen=True, slots=True)
+class KeyEntry:
+    """A data key, and what is known of it. Nothing secret."""
+
+    stream: str  # the pseudonym of what it seals, in hexadecimal; all zeros: the log itself
+    epoch: int  # which of the stream's keys it is
+    since: int  # the first version it seals
+    begun: datetime | None  # when that was recorded; ``None`` while nothing was
+    expires: datetime | None
+    is_destroyed: bool
+    birth: Birth | None  # of the stream; ``None`` of one that was erased, and of the log
+
+
+@dataclass(frozen=True, slots=True)
+class KeyReport:
+    """What a check of all keys found."""
+
+    keys: int
+    destroyed: int
+    provider: str  # the kind of source that the store's key is from
+    problems: tuple[str, ...]  # each a sentence
+
+
+class KeyCustody:
+    """The keys of one store. Made by ``StateStore.keys``."""
+
+    def __init__(self, engine: Engine, births: Callable[[], Iterator[Birth]]) -> None:
+        self._engine = engine
+        self._births = births
+        self._log = engine.streams.log
+        self._ring = engine.streams.ring
+
+    async def entries(self) -> list[KeyEntry]:
+        """Return the data keys, those of the oldest streams first, the destroyed ones too."""
+        return await self._engine.waiter.away(self._entries)
+
+    def _entries(self) -> list[KeyEntry]:
+        streams, births = self._engine.streams, {}
+        for birth in self._births():
+            name = StreamName(birth.agent_id, birth.branch, birth.generation)
+            births[streams.id_of(name)] = birth
+        order = {stream: at for at, stream in enumerate([LOG_STREAM, *self._log.streams()])}
+        kept = sorted(self._ring.kept(), key=lambda key: (order.get(key.stream, -1), key.epoch))
+        return [self._entry(key, births.get(key.stream)) for key in kept]
+
+    def _entry(self, key: WrappedKey, birth: Birth | None) -> KeyEntry:
+        return KeyEntry(
+            stream=key.stream.hex(),
+            epoch=key.epoch,
+            since=key.since,
+            begun=self._begun(key),
+            expires=None if key.expires is None else to_time(key.expires),
+            is_destroyed=key.wrapped is None,
+            birth=birth,
+        )
+
+    def _begun(self, key: WrappedKey) -> datetime | None:
+        for _, _, stored in self._log.read(key.stream, key.since - 1, key.since):
+            if read_epoch(stored) == key.epoch:
+                return to_time(read_time(stored))
+        return None
+
+    async def check(self) -> KeyReport:
+        """Try every data key: whether it opens, and is the one that the log commits to; whether
+        none is missing, and none is there that the log says was destroyed. Changes nothing."""
+        return await self._engine.waiter.away(self._check)
+
+    def _check(self) -> KeyReport:
+        kept = self._ring.kept()
+        problems = [problem for stream in self._log.streams() for problem in self._flaws(stream)]
+        for stream, end in ended(self._log, self._ring.log_key).items():
+            if self._ring.has_keys(stream, end):
+                problems.append(f"stream {stream.hex()}: was erased, but its key is there")
+        destroyed = sum(key.wrapped is None for key in kept)
+        return KeyReport(len(kept), destroyed, self._ring.provider_name, tuple(problems))
+
+    def _flaws(self, stream_id: bytes) -> Iterator[str]:
+        try:
+            keys = self._ring.keys(stream_id)
+        except (Damage, KeyFailure) as error:
+            yield f"stream {stream_id.hex()}: {error}"
+            return
+        for _, _, stored in self._log.read(stream_id, 0, EVERYTHING, 1, back=True):
+            epoch = read_epoch(stored)
+            if epoch != LOG_EPOCH and keys.get(epoch) is None:
+                yield f"stream {stream_id.hex()}: its key is gone, and no event says why"
+        stream = self._engine.streams.adopt(StreamName(""), stream_id)
+        stream.load_keys(keys)
+        for key in filter(None, keys.values()):
+            for version, _, stored in self._log.read(stream_id, key.since - 1, key.since):
+                try:
+                    if read_epoch(stored) == key.epoch:
+                        stream.sealer.open(version, stored)
+                except Damage as error:
+                    yield f"stream {stream_id.hex()}: {error}"
+
+    async def rotate(self, key: bytes | str | KeyProvider) -> int:
+        """Change the key of the store: wrap all data keys anew; return how many.
+
+        All or none, and durable when it returns; from then on the old key opens nothing of it, and
+        its wrapped keys are gone from the file. Killed before, the store has the one or the other:
+        keep both until it returned. No event is touched. Other processes that have the store open
+        go on with what they have opened; for more they need the new key, and say so.
+
+        Args:
+            key: the new one: 32 bytes, or as ``new_key`` writes one, or a provider, which makes it
+                if it does not exist.
+
+        Raises:
+            InputError: it is the key that the store has.
+            DamagedRecord: a data key does not open; nothing was changed.
+        """
+        return await self._engine.waiter.away(self._rotate, provider_of(key))
+
+    def _rotate(self, provider: KeyProvider) -> int:
+        with self._log.turn():  # no key is on its way to its first event
+            self._ring.rewrap(provider)
+        return sum(key.wrapped is not None for key in self._ring.kept())
+
+    async def rotate_data(
+        self, agent_id: str, *, actor: str | None = None, reason: str | None = None
+    ) -> list[str]:
+        """Give an agent new data keys for what is written from now on; return on which branches.
+
+        What was sealed before stays as readable as it was, by the keys it was sealed with. An event
+        on each branch that was written to says when, by whom and why.
+        """
+        manager = StateManager(self._engine, StreamName(agent_id), actor=actor)
+        done = []
+        for name in await manager.branches_ever():
+            stream = self._engine.streams.open(name)
+            await self._engine.waiter.away(self._engine.streams.refresh, stream)
+            if stream.key is None or stream.is_erased:
+                continue
+            stream.require_kind(None, actor)
+            options: WriteOptions = {"actor": actor, "reason": reason}
+            append = Append(stream, partial(_erased, stream), EMPTY, options, actor=actor)
+            append.source = Source(EventType.REKEYED)
+            await self._engine.waiter.write(append, self._engine.write_seconds)
+            done.append(name.branch)
+        return done
+
+
+def _erased(stream: Stream) -> Birth:
+    raise Erased(f"{stream.name} was erased; there is nothing to give a new key to")
+
+
+class BlockingKeyCustody:
+    """The keys of one store, for plain functions."""
+
+    def __init__(self, custody: KeyCustody) -> None:
+        self._custody = custody
+
+    def entries(self) -> list[KeyEntry]:
+        """Return the data keys; see ``KeyCustody.entries``."""
+        return run(self._custody.entries())
+
+    def check(self) -> KeyReport:
+        """Try every data key; see ``KeyCustody.check``."""
+        return run(self._custody.check())
+
+    def rotate(self, key: bytes | str | KeyProvider) -> int:
+        """Change the key of the store; see ``KeyCustody.rotate``."""
+        return run(self._custody.rotate(key))
+
+    def rotate_data(
+        self, agent_id: str, *, actor: str | None = None, reason: str | None = None
+    ) -> list[str]:
+        """Give an agent new data keys; see ``KeyCustody.rotate_data``."""
+        return run(self._custody.rotate_data(agent_id, actor=actor, reason=reason))
