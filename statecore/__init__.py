@@ -4,6 +4,7 @@ from statecore.agent_state import AgentState
 from statecore.appends import WriteOptions
 from statecore.blocking import BlockingManager
 from statecore.change import CLEAR, EMPTY, Change
+from statecore.custody import KeyEntry, KeyReport
 from statecore.errors import (
     BranchExists,
     BranchNotFound,
@@ -56,6 +57,7 @@ from statecore.moments import Point, Position
 from statecore.opening import Opening, open  # noqa: A004 - read as statecore.open
 from statecore.references import Reference
 from statecore.register import Branch
+from statecore.restoring import restore_keys
 from statecore.rulebook import RecordedSchema, Rulebook
 from statecore.store import BlockingStore, StateStore, StoreStatistics
 from statecore.transaction import Transaction
@@ -85,11 +87,13 @@ __all__ = [
     "ForeignSchema",
     "InputError",
     "InvalidKey",
+    "KeyEntry",
     "KeyFailure",
     "KeyFile",
     "KeyInEnvironment",
     "KeyMissing",
     "KeyProvider",
+    "KeyReport",
     "Kind",
     "KindMismatch",
     "LimitExceeded",
@@ -142,4 +146,5 @@ __all__ = [
     "new_key",
     "open",
     "verify",
+    "restore_keys",
 ]

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 
 from statecore.appends import Append, Source, WriteOptions
 from statecore.change import EMPTY
 from statecore.codec import read_epoch, read_time
+from statecore.database import explain_os
 from statecore.engine import Engine
 from statecore.erasure import ended
-from statecore.errors import Damage, Erased, KeyFailure
+from statecore.errors import Damage, Erased, InputError, KeyFailure, StoreFailure
 from statecore.events import Birth, EventType, to_time
 from statecore.keys import KeyProvider, WrappedKey, provider_of
+from statecore.keys.backup import open_contents, seal_contents
+from statecore.keys.files import write_private
 from statecore.keys.ring import LOG_EPOCH, LOG_STREAM
 from statecore.manager import StateManager
 from statecore.recorders import EVERYTHING
@@ -164,6 +168,38 @@ class KeyCustody:
             done.append(name.branch)
         return done
 
+    async def backup(
+        self, target: str | Path, *, passphrase: str | None = None, recipients: Sequence[str] = ()
+    ) -> int:
+        """Write all data keys to a new file, for ``restore_keys``; return how many.
+
+        Encrypted to a passphrase (Argon2id) or to age recipients (``statecore[age]``), not to the
+        store's own key: whoever can open the file can read the log, without any other key. It is
+        private, read back before it gets its name, and durable when this returns.
+
+        Raises:
+            InputError: there is a file of this name, or nobody to encrypt it to.
+        """
+        work = partial(self._backup, Path(target), passphrase, recipients)
+        return await self._engine.waiter.away(work)
+
+    def _backup(self, target: Path, passphrase: str | None, recipients: Sequence[str]) -> int:
+        contents = self._ring.contents()
+        sealed = seal_contents(contents, passphrase, recipients)
+
+        def check(written: bytes) -> None:
+            # What is to others can't be opened here: that it is what was sealed must do.
+            opens = not passphrase or open_contents(written, passphrase, None) == contents
+            if written != sealed or not opens:
+                raise StoreFailure(f"{target}: what was written is not what is there")
+
+        try:
+            if not write_private(target, sealed, check):
+                raise InputError(f"there is a file {target}; a backup is not written over another")
+        except OSError as error:
+            raise explain_os(error, target, "written") from error
+        return sum(secret is not None for _, secret in contents.keys)
+
 
 def _erased(stream: Stream) -> Birth:
     raise Erased(f"{stream.name} was erased; there is nothing to give a new key to")
@@ -192,3 +228,9 @@ class BlockingKeyCustody:
     ) -> list[str]:
         """Give an agent new data keys; see ``KeyCustody.rotate_data``."""
         return run(self._custody.rotate_data(agent_id, actor=actor, reason=reason))
+
+    def backup(
+        self, target: str | Path, *, passphrase: str | None = None, recipients: Sequence[str] = ()
+    ) -> int:
+        """Write all data keys to a new file; see ``KeyCustody.backup``."""
+        return run(self._custody.backup(target, passphrase=passphrase, recipients=recipients))

@@ -122,7 +122,7 @@ def open(  # noqa: A001 - read as statecore.open
     if str(location).startswith(("postgresql:", "postgres:")):
         raise InputError("use persistence_module='eventsourcing.postgres' and its environment")
     options = Options(
-        provider=_provider(key, passphrase),
+        provider=provider_from(key, passphrase),
         create=create,
         durability=durability,
         cache_mib=cache_mib,
@@ -136,7 +136,8 @@ def open(  # noqa: A001 - read as statecore.open
     return Opening(location, persistence_module, options)
 
 
-def _provider(key: bytes | str | KeyProvider | None, passphrase: str | None) -> KeyProvider:
+def provider_from(key: bytes | str | KeyProvider | None, passphrase: str | None) -> KeyProvider:
+    """Return where the key is from that somebody gave, or did not give."""
     if key is not None and passphrase is not None:
         raise InputError("give a key or a passphrase, not both")
     if passphrase is not None:
@@ -284,18 +285,37 @@ def _open_memory(provider: KeyProvider) -> tuple[LogStore, KeyRing]:
     return log, KeyRing.create(MemoryKeyStore(), provider, log.log_id)
 
 
-def _open_file(path: Path, options: Options) -> tuple[LogStore, KeyRing]:
-    keys_path = path.with_name(path.name + "-keys")
+def key_store_of(path: Path) -> Path:
+    """Return where the key store of a store's file lies."""
+    return path.with_name(path.name + "-keys")
+
+
+def open_file_log(path: Path, durability: str = "full") -> LogStore:
+    """Open the log in a file, without its keys.
+
+    Raises:
+        StoreNotFound: there is none.
+    """
+    if not _is_there(path):
+        raise StoreNotFound(f"there is no store at {path}")
+    settings = {"SQLITE_DBNAME": str(path), "SQLITE_DURABILITY": durability}
+    return open_log(_SQLITE, settings, b"")
+
+
+def _is_there(path: Path) -> bool:
     try:
-        is_there = path.exists()
+        return path.exists()
     except OSError as error:
         raise StoreNotFound(f"there can be no store at {path}: {error.strerror}") from error
-    if not options.create and not is_there:
+
+
+def _open_file(path: Path, options: Options) -> tuple[LogStore, KeyRing]:
+    keys_path = key_store_of(path)
+    if not _is_there(path) and not options.create:
         raise StoreNotFound(f"there is no store at {path}")
     if options.create:
         create_datastore(path, lambda: _create_keys(path, keys_path, options.provider))
-    settings = {"SQLITE_DBNAME": str(path), "SQLITE_DURABILITY": options.durability}
-    log = open_log(_SQLITE, settings, b"")
+    log = open_file_log(path, options.durability)
     try:
         key_store = FileKeyStore(keys_path)
         try:

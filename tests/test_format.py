@@ -381,6 +381,31 @@ def test_an_erased_stream_tells_only_that_it_was_erased(reader: Reader) -> None:
     assert erased.body == [[], None, None, 3, None]
 
 
+def test_epochs_that_begin_without_an_erasure_are_as_specified(tmp_path: Path) -> None:
+    import statecore
+
+    path = tmp_path / "agents.db"
+    with statecore.open(path, key=KEY) as store:
+        agent = store.manager("agent", subject="user-42")
+        for number in range(6):
+            agent.add("n", number, event_id=f"id-{number}")
+            if number % 2:
+                store.keys.rotate_data("agent", reason="a new one")
+        reader = Reader(path, path.with_name("agents.db-keys"))
+        require_agreement(reader, agent)
+    stream = reader.id_of("agent")
+    events = [event for event in reader.events(stream) if event is not None]
+    stored = [Sealed(stored, reader.prefixes) for _, stored in reader.rows(stream)]
+
+    assert events[0].extras["b"] == ["agent", "main", "persistent", None, 0, None, "user-42"]
+    assert [event.version for event in events if event.body[3] == 11] == [3, 6, 9]
+    assert [sealed.epoch for sealed in stored] == [1, 1, 2, 2, 2, 3, 3, 3, 4]
+    assert [at + 1 for at, sealed in enumerate(stored) if sealed.commitment] == [1, 3, 6, 9]
+    assert reader.touches(stream, reader.keys[stream, 1].tag(b"kn")) == [1, 2, 4, 5, 7, 8]
+    assert reader.tag_key(stream) is reader.keys[stream, 1]
+    reader.database.close()
+
+
 def test_the_key_history_and_the_ids_are_as_specified(reader: Reader) -> None:
     stream = reader.id_of("agent-7")
     key = reader.tag_key(stream)

@@ -19,11 +19,11 @@ from typing import Any, Final, Protocol, TypeAlias
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from statecore.errors import InvalidKey, KeyMissing
+from statecore.keys.files import write_private
 from statecore.xaes import KEY_BYTES
 
 ENVIRONMENT_VARIABLE: Final = "STATECORE_KEY"
 _LABEL: Final = "statecore-key-1:"
-_PRIVATE: Final = 0o600
 
 # RFC 9106, section 4, second recommended option: 64 MiB, for when memory is shared.
 _ARGON2ID: Final = {"iterations": 3, "lanes": 4, "memory_kib": 64 * 1024}
@@ -145,36 +145,15 @@ class KeyFile:
         return read_key(text, f"the key file {self.path}")
 
     def _create(self) -> None:
-        """Make the file whole or not at all; of two processes that try at once, one wins."""
+        """Make the file; of two processes that try at once, one wins."""
         text = (
             f"# The key of this user's statecore stores. Back it up; never share it.\n{new_key()}\n"
         )
-        draft = self.path.with_name(f"{self.path.name}.{secrets.token_hex(8)}")
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            _publish(draft, self.path)
+            write_private(self.path, text.encode())
         except OSError as error:
             raise KeyMissing(f"the key file {self.path} can't be made: {error}") from error
-
-
-def _publish(draft: Path, path: Path) -> None:
-    """Give the draft its name unless the name is taken, durably."""
-    try:
-        os.link(draft, path)
-    except FileExistsError:
-        return
-    finally:
-        draft.unlink()
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 @dataclass(frozen=True, slots=True)

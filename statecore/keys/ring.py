@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
 from statecore import xaes
 from statecore.errors import DamagedRecord, InputError, KeyFailure, KeyMissing, WrongKey
+from statecore.keys.backup import KeyContents
 from statecore.keys.providers import KeyProvider
 from statecore.keys.store import Ends, KeyStore, Vault, WrappedKey
 
@@ -212,6 +213,28 @@ class KeyRing:
         """Return all keys, wrapped as they are."""
         return self._key_store.all()
 
+    def contents(self) -> KeyContents:
+        """Return all keys opened, for a backup."""
+        self._renew()
+        keys = [
+            (replace(key, wrapped=None), None if key.wrapped is None else self._unwrap(key))
+            for key in self.kept()
+        ]
+        return KeyContents(self.log_id, keys)
+
+    @classmethod
+    def restore(cls, key_store: KeyStore, provider: KeyProvider, contents: KeyContents) -> None:
+        """Fill an empty key store from a backup, wrapped by a provider's key."""
+        settings, log_id = provider.settings(), contents.log_id
+        wrapping = _derive(provider.key(settings, create=True), log_id)
+        keys = [
+            key if secret is None else _wrap(wrapping, log_id, key, secret)
+            for key, secret in contents.keys
+        ]
+        of_log = [key for key in keys if key.stream == LOG_STREAM]
+        key_store.start(Vault(log_id, settings, wrapping.check), of_log[0])
+        key_store.put([key for key in keys if key.stream != LOG_STREAM], wrapping.check)
+
     @property
     def provider_name(self) -> str:
         """The kind of source that the store's key is from."""
@@ -284,6 +307,18 @@ class KeyRing:
 
     def _data_key(self, kept: WrappedKey, secret: bytes) -> DataKey:
         return DataKey(secret, _context(self.log_id, kept), kept)
+
+
+def log_key_of(contents: KeyContents) -> DataKey:
+    """Return the log's own key.
+
+    Raises:
+        DamagedRecord: it is not among the contents.
+    """
+    for key, secret in contents.keys:
+        if (key.stream, key.epoch) == (LOG_STREAM, LOG_EPOCH) and secret is not None:
+            return DataKey(secret, _context(contents.log_id, key), key)
+    raise DamagedRecord("the key backup lacks the log's own key")
 
 
 def _unlock(vault: Vault, provider: KeyProvider) -> _Wrapping:
