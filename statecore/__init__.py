@@ -59,6 +59,7 @@ from statecore.references import Reference
 from statecore.register import Branch
 from statecore.restoring import restore_keys
 from statecore.rulebook import RecordedSchema, Rulebook
+from statecore.security import ImportedState, StateSecurityManager
 from statecore.store import BlockingStore, StateStore, StoreStatistics
 from statecore.transaction import Transaction
 from statecore.values import Unresolved, UnresolvedWarning
@@ -85,6 +86,7 @@ __all__ = [
     "Expired",
     "Finding",
     "ForeignSchema",
+    "ImportedState",
     "InputError",
     "InvalidKey",
     "KeyEntry",
@@ -117,6 +119,7 @@ __all__ = [
     "Rulebook",
     "StateHistory",
     "StateManager",
+    "StateSecurityManager",
     "StateStore",
     "StatecoreError",
     "StoreBusy",

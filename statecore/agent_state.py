@@ -23,7 +23,7 @@ class AgentState(Mapping[str, Value]):
     Keys come in alphabetical order.
     """
 
-    __slots__ = ("_load", "_root", "branch", "id", "kind")
+    __slots__ = ("_load", "_root", "branch", "generation", "id", "kind")
 
     def __init__(
         self,
@@ -32,9 +32,12 @@ class AgentState(Mapping[str, Value]):
         kind: Kind | None,
         root: Root,
         load: Callable[[Root], Event],
+        generation: int = 0,
     ) -> None:
         self.id = agent_id
         self.branch = branch
+        self.generation = generation
+        """Which of the branches it is that had this name in turn."""
         self.kind = kind
         self._root = root
         self._load = load
@@ -78,6 +81,11 @@ class AgentState(Mapping[str, Value]):
         """The keys that the last event touched, where that event was at hand; else none."""
         last = self._root.last
         return frozenset(changed_keys([last]) if last is not None else ())
+
+    @property
+    def root(self) -> Root:
+        """What it is made of."""
+        return self._root
 
     def packed(self, key: str) -> Packed | None:
         """Return the packed value of a key, the same object as long as nobody touches the key."""

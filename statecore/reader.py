@@ -254,7 +254,8 @@ class StateReader:
     def _state(self, root: Root) -> AgentState:
         stream, birth = self._stream, self._stream.birth
         load = partial(self._engine.timeline.event, stream)
-        return AgentState(*stream.name[:2], birth.kind if birth else None, root, load)
+        kind = birth.kind if birth else None
+        return AgentState(*stream.name[:2], kind, root, load, stream.name.generation)
 
     def _version(self, point: Point | None) -> int:
         try:

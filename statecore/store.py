@@ -17,6 +17,7 @@ from statecore.events import Birth, Kind
 from statecore.log import Sequencer
 from statecore.manager import StateManager
 from statecore.register import REGISTER
+from statecore.security import StateSecurityManager
 from statecore.stream import MAIN, StreamName
 from statecore.values import check_key, check_text
 from statecore.waiting import AsyncWaiter, BlockingWaiter, Waiter, run
@@ -229,6 +230,11 @@ class StateStore:
         """What can be done with the store's keys."""
         return KeyCustody(self._engine, self._parts.births)
 
+    @property
+    def security(self) -> StateSecurityManager:
+        """What seals states to be kept elsewhere, or to be handed to others."""
+        return StateSecurityManager(self._engine)
+
     def blocking(self) -> BlockingStore:
         """Return the same open store for plain functions; closing either closes both."""
         return BlockingStore(StateStore(_Faced(self._parts, BlockingWaiter)))
@@ -345,6 +351,11 @@ class BlockingStore:
     def keys(self) -> BlockingKeyCustody:
         """What can be done with the store's keys."""
         return BlockingKeyCustody(self.store.keys)
+
+    @property
+    def security(self) -> StateSecurityManager:
+        """What seals states to be kept elsewhere, or to be handed to others."""
+        return self.store.security
 
     def statistics(self) -> StoreStatistics:
         """Return how much there is in the store."""

@@ -150,9 +150,10 @@ class Streams:
         """
         last = self.log.read(stream.id, 0, EVERYTHING, 1, back=True)
         epoch = read_epoch(last[0][2]) if last else None
-        # Keys that are there although their end was recorded are not even looked at: whoever
-        # recorded it was killed, and the next who may will destroy them.
-        stream.load_keys({} if epoch == LOG_EPOCH else self.ring.keys(stream.id), epoch)
+        keys = self.ring.keys(stream.id)
+        # Keys may be there although their end was recorded: whoever did so was killed, and the
+        # next who opens the store destroys them. They are not used.
+        stream.load_keys(dict.fromkeys(keys) if epoch == LOG_EPOCH else keys, epoch)
         stream.sealer = self._new_sealer(stream)
         stream.parent = None
         self.aids.history.forget(stream.id)

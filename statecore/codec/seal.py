@@ -48,6 +48,7 @@ _COMMITMENT_BYTES: Final = 32
 # What is sealed, as the first byte of the associated data. On disk. Never renumber.
 _EVENT: Final = b"\x01"
 _SNAPSHOT: Final = b"\x02"
+_STATE: Final = b"\x03"
 
 
 class Writer:
@@ -77,6 +78,7 @@ class Sealer:
     ) -> None:
         self._event_place = _EVENT + log_id + stream
         self._snapshot_place = _SNAPSHOT + log_id + stream
+        self._state_place = _STATE + log_id + stream
         self._keys = keys
         self._prefix_of = prefix_of
         self._ciphers: dict[tuple[int, int], AESGCM] = {}  # by epoch and writer's number
@@ -127,15 +129,32 @@ class Sealer:
         self, key: DataKey, version: int, time: int, body: bytes, writer: Writer
     ) -> bytes:
         """Return the stored snapshot."""
-        method, packed = compress(body, patient=True)
-        header, nonce = _write_header(method, key.epoch, time, writer, writer.next_number(), b"")
-        bound = b"".join((self._snapshot_place, version.to_bytes(8, "big"), header))
-        return header + key.cipher(writer.prefix).encrypt(nonce, packed, bound)
+        return self._seal_whole(self._snapshot_place, key, version, time, body, writer)
 
     def open_snapshot(self, version: int, stored: bytes) -> bytes:
         """Open a stored snapshot; raises as ``open`` does."""
+        return self._open_whole(self._snapshot_place, version, stored)
+
+    def seal_state(self, key: DataKey, version: int, time: int, body: bytes) -> bytes:
+        """Return a state sealed to be kept elsewhere; by a writer of its own, named in it."""
+        writer = Writer(os.urandom(PREFIX_BYTES), None)
+        return self._seal_whole(self._state_place, key, version, time, body, writer)
+
+    def open_state(self, version: int, sealed: bytes) -> bytes:
+        """Open a sealed state; raises as ``open`` does."""
+        return self._open_whole(self._state_place, version, sealed)
+
+    def _seal_whole(
+        self, place: bytes, key: DataKey, version: int, time: int, body: bytes, writer: Writer
+    ) -> bytes:
+        method, packed = compress(body, patient=True)
+        header, nonce = _write_header(method, key.epoch, time, writer, writer.next_number(), b"")
+        bound = b"".join((place, version.to_bytes(8, "big"), header))
+        return header + key.cipher(writer.prefix).encrypt(nonce, packed, bound)
+
+    def _open_whole(self, place: bytes, version: int, stored: bytes) -> bytes:
         try:
-            return self._open(self._snapshot_place, version, stored, SNAPSHOT_BYTES_MAX)
+            return self._open(place, version, stored, SNAPSHOT_BYTES_MAX)
         except (InvalidTag, ValueError, LookupError) as error:
             raise _explain(version, stored, error) from error
 
