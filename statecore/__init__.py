@@ -50,7 +50,16 @@ from statecore.errors import (
 )
 from statecore.events import Birth, Event, EventType, Kind, Moment
 from statecore.history import StateHistory
-from statecore.keys import KeyFile, KeyInEnvironment, KeyProvider, Passphrase, new_key
+from statecore.keys import (
+    KeyFile,
+    KeyFromService,
+    KeyInEnvironment,
+    KeyInKeyring,
+    KeyProvider,
+    KeyService,
+    Passphrase,
+    new_key,
+)
 from statecore.manager import StateManager
 from statecore.merges import MergeResult
 from statecore.moments import Point, Position
@@ -92,10 +101,13 @@ __all__ = [
     "KeyEntry",
     "KeyFailure",
     "KeyFile",
+    "KeyFromService",
     "KeyInEnvironment",
+    "KeyInKeyring",
     "KeyMissing",
     "KeyProvider",
     "KeyReport",
+    "KeyService",
     "Kind",
     "KindMismatch",
     "LimitExceeded",

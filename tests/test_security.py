@@ -252,6 +252,11 @@ def test_the_age_command_reads_what_we_write_and_writes_what_we_read(
     assert read.data == state.data
 
 
+# A stanza of an unknown kind that lacks its last line: old files of rage have such ones, and it
+# goes on reading them. The header's code is checked all the same.
+LENIENT = {"stanza_missing_body", "stanza_missing_final_line"}
+
+
 class Vector(NamedTuple):
     """A published vector of the age format (C2SP, CCTV)."""
 
@@ -271,7 +276,7 @@ def vectors() -> dict[str, Vector]:
             body = zlib.decompress(body)
         # What we read: files to X25519 recipients, as they are written, not as text.
         ours = all(each.startswith("AGE-SECRET-KEY-1") for each in identities)
-        if identities and ours and "armored" not in about:
+        if identities and ours and "armored" not in about and file.name not in LENIENT:
             found[file.name] = Vector(about, identities, body)
     return found
 

@@ -43,22 +43,25 @@ def announce(path: Path, *, passphrase: bool) -> None:
     elif "STATECORE_KEY" in os.environ:
         key = "the key in STATECORE_KEY"
     else:
-        key = f"the key file {statecore.KeyFile().path}"
+        key = f"the key file {os.environ.get('STATECORE_KEY_FILE', statecore.KeyFile().path)}"
     report(f"made the store {path}; without {key} nobody can read it, so keep a copy of that")
 
 
-def ask_passphrase(*, confirm: bool) -> str:
-    secret = os.environ.get(_PASSPHRASE_VARIABLE)
+def ask_passphrase(
+    *, confirm: bool, variable: str = _PASSPHRASE_VARIABLE, what: str = "Passphrase"
+) -> str:
+    """Return a passphrase from the environment, or from who sits in front of the terminal."""
+    secret = os.environ.get(variable)
     if secret is None:
-        secret = _prompt("Passphrase: ")
-        if confirm and secret != _prompt("The same again: "):
+        secret = _prompt(f"{what}: ", variable)
+        if confirm and secret != _prompt("The same again: ", variable):
             raise statecore.InvalidKey("the two passphrases differ")
     if not secret:
         raise statecore.InvalidKey("an empty passphrase protects nothing")
     return secret
 
 
-def _prompt(text: str) -> str:
+def _prompt(text: str, variable: str) -> str:
     """Ask at the terminal, even where standard input is a pipe; never show what is typed."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", getpass.GetPassWarning)
@@ -66,7 +69,7 @@ def _prompt(text: str) -> str:
             return getpass.getpass(text)
         except getpass.GetPassWarning as error:
             raise statecore.KeyMissing(
-                f"there is no terminal to ask for the passphrase: set {_PASSPHRASE_VARIABLE}"
+                f"there is no terminal to ask for the passphrase: set {variable}"
             ) from error
         except EOFError as error:
             raise typer.Abort from error

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from statecore.cli import asking, auditing, branching, importing, reading, ruling, writing
+from statecore.cli import asking, auditing, branching, importing, keeping, reading, ruling, writing
 from statecore.cli import demo as demonstration
 from statecore.cli.arguments import AskPassphrase, Json
 from statecore.cli.failures import EXIT_CODES, Commands
@@ -60,6 +60,10 @@ def about() -> None:
       statecore verify trip.db
       statecore anchor trip.db trip.head
       statecore verify trip.db --anchor trip.head
+    Keep the keys; erase what a person wants gone:
+      statecore keys backup trip.db keys.backup
+      statecore keys rotate trip.db --to-key-file new.key
+      statecore keys erase trip.db user-42
 
     Values are JSON. What JSON has no word for is written {"$decimal": "0.10"}, {"$datetime":
     "2026-03-02T09:30:00Z"}, {"$uuid": ...}, {"$bytes": base64}, {"$float": "nan"}, a map that
@@ -104,3 +108,4 @@ for title, room in (
 app.add_typer(auditing.audit_commands, name="audit", rich_help_panel="To prove")
 app.add_typer(importing.commands, name="import", rich_help_panel="To bring in")
 app.add_typer(ruling.commands, name="schema", rich_help_panel="To hold to rules")
+app.add_typer(keeping.commands, name="keys", rich_help_panel="To keep the keys")

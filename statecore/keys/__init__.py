@@ -1,5 +1,6 @@
 """Where keys come from, how they are kept, and what they make readable."""
 
+from statecore.keys.elsewhere import KeyFromService, KeyInKeyring, KeyService
 from statecore.keys.providers import (
     KeyFile,
     KeyInEnvironment,
@@ -16,9 +17,12 @@ __all__ = [
     "DataKey",
     "FileKeyStore",
     "KeyFile",
+    "KeyFromService",
     "KeyInEnvironment",
+    "KeyInKeyring",
     "KeyProvider",
     "KeyRing",
+    "KeyService",
     "KeyStore",
     "MemoryKeyStore",
     "Passphrase",

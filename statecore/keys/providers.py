@@ -1,4 +1,4 @@
-"""Providers of the key-encryption key: a key file, the environment, a passphrase.
+"""Providers of the key-encryption key: a key file, the environment, a passphrase, given bytes.
 
 The key-encryption key is 32 random bytes. It encrypts nothing but data keys, and never lies beside
 the store. Written down it is ``statecore-key-1:`` and the key in base64url.
@@ -23,6 +23,7 @@ from statecore.keys.files import write_private
 from statecore.xaes import KEY_BYTES
 
 ENVIRONMENT_VARIABLE: Final = "STATECORE_KEY"
+_KEY_FILE_VARIABLE: Final = "STATECORE_KEY_FILE"
 _LABEL: Final = "statecore-key-1:"
 
 # RFC 9106, section 4, second recommended option: 64 MiB, for when memory is shared.
@@ -101,8 +102,12 @@ def default_key_file() -> Path:
 
 
 def default_provider() -> KeyProvider:
-    """Return the environment's key where it is set, the user's key file otherwise."""
-    return KeyInEnvironment() if ENVIRONMENT_VARIABLE in os.environ else KeyFile()
+    """Return the environment's key where it is set, the key file that the environment names, or
+    the user's."""
+    if ENVIRONMENT_VARIABLE in os.environ:
+        return KeyInEnvironment()
+    path = os.environ.get(_KEY_FILE_VARIABLE)
+    return KeyFile(Path(path)) if path else KeyFile()
 
 
 @dataclass(frozen=True, slots=True)
