@@ -160,6 +160,6 @@ __all__ = [
     "WrongKey",
     "new_key",
     "open",
-    "verify",
     "restore_keys",
+    "verify",
 ]

@@ -28,6 +28,7 @@ COMMANDS = sorted(typer.main.get_command(app).commands)
 @pytest.fixture(autouse=True)
 def _key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STATECORE_KEY", KEY)
+    monkeypatch.setenv("STATECORE_BACKUP_PASSPHRASE", "correct horse")
     monkeypatch.delenv("STATECORE_PASSPHRASE", raising=False)
 
 

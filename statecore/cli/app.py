@@ -60,10 +60,9 @@ def about() -> None:
       statecore verify trip.db
       statecore anchor trip.db trip.head
       statecore verify trip.db --anchor trip.head
-    Keep the keys; erase what a person wants gone:
-      statecore keys backup trip.db keys.backup
-      statecore keys rotate trip.db --to-key-file new.key
-      statecore keys erase trip.db user-42
+    See that all keys are there, and whose:
+      statecore keys check trip.db
+      statecore keys list trip.db
 
     Values are JSON. What JSON has no word for is written {"$decimal": "0.10"}, {"$datetime":
     "2026-03-02T09:30:00Z"}, {"$uuid": ...}, {"$bytes": base64}, {"$float": "nan"}, a map that

@@ -33,16 +33,14 @@ Identity = Annotated[
 
 @commands.callback()
 def about() -> None:
-    """Keep the keys of a store: list, check, change, destroy, back up.
+    """List, check, change, destroy and back up keys.
 
     \b
     statecore keys list trip.db
     statecore keys check trip.db
     statecore keys backup trip.db keys.backup
-    statecore keys restore trip.db keys.backup
-    statecore keys rotate trip.db --to-key-file ~/safe/new.key
     statecore keys rotate-data trip.db trip-planner --reason yearly
-    statecore keys erase trip.db user-42
+    statecore keys rotate trip.db --to-key-file new.key
     """
 
 
