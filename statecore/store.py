@@ -146,8 +146,9 @@ class StateStore:
         if manager.kind != Kind.RUNTIME:
             raise InputError(f"{manager.agent_id} is durable already")
         state = await manager.at()
-        name = StreamName(manager.agent_id, manager.branch_name)
+        name = StreamName(manager.agent_id)
         durable = StateManager(self._engine, name, actor=manager.actor, subject=manager.subject)
+        durable = await durable.branch(manager.branch_name)  # which the register then knows
         change: Change = CLEAR
         for key, value in state.items():
             change = change.put(key, value)

@@ -360,6 +360,21 @@ def test_a_subjects_runtime_states_are_erased_with_it(store: statecore.BlockingS
             manager.get_state("n")
 
 
+def test_a_branch_that_was_persisted_is_erased_with_its_agent(
+    store: statecore.BlockingStore,
+) -> None:
+    runtime = store.manager("agent", kind="runtime")
+    runtime.set_state("n", 1)
+    durable = store.persist(runtime.branch("idea"))
+    assert (durable.branch_name, durable.get_state("n")) == ("idea", 1)
+
+    store.erase("agent")
+
+    with pytest.raises(Erased):
+        durable.get_state("n")
+    assert all(entry.is_destroyed for entry in store.keys.entries()[1:])
+
+
 def test_a_subject_is_not_readable_in_the_files(path: Path) -> None:
     with statecore.open(path, key=KEY) as store:
         store.manager("agent", subject="user-42").set_state("n", 1)

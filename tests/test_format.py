@@ -406,6 +406,70 @@ def test_epochs_that_begin_without_an_erasure_are_as_specified(tmp_path: Path) -
     reader.database.close()
 
 
+def test_a_sealed_state_is_as_specified(tmp_path: Path) -> None:
+    import statecore
+
+    path = tmp_path / "agents.db"
+    with statecore.open(path, key=KEY) as store:
+        agent = store.manager("agent")
+        agent.set_state("n", 1)
+        agent.set_state("text", "two")
+        given = store.security.encrypt_state(agent.at())
+    reader = Reader(path, path.with_name("agents.db-keys"))
+    stream = reader.id_of("agent")
+
+    magic = b"statecore state 1\n"
+    at = len(magic)
+    assert given[:at] == magic
+    assert (given[at : at + 16], int.from_bytes(given[at + 16 : at + 24], "big")) == (stream, 2)
+    sealed = Sealed(given[at + 24 :], {})
+    bound = sealed.bound(b"\3", reader.log_id, stream, 2)
+    body = msgpack.unpackb(sealed.open(reader.keys[stream, 1], bound)[1])
+    time, _, tags, names, versions, values, past = body[4:]
+    assert body[:4] == [1, ["agent", "main", 0], ["main", 0], "persistent"]
+    assert (time, tags, past) == (sealed.time, {}, [])
+    assert (names, versions) == (["n", "text"], [1, 2])
+    assert [value(packed) for packed in values] == [1, "two"]
+    reader.database.close()
+
+
+def test_a_key_backup_is_as_specified(tmp_path: Path) -> None:
+    from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+
+    import statecore
+
+    path = tmp_path / "agents.db"
+    with statecore.open(path, key=KEY) as store:
+        store.manager("agent").set_state("n", 1)
+        store.manager("gone").set_state("n", 1)
+        store.erase("gone")
+        store.keys.backup(tmp_path / "backup", passphrase="correct horse")
+    reader = Reader(path, path.with_name("agents.db-keys"))
+    given = (tmp_path / "backup").read_bytes()
+
+    magic = b"statecore key backup 1\n"
+    assert given.startswith(magic)
+    end = len(magic) + 2 + int.from_bytes(given[len(magic) : len(magic) + 2], "big")
+    settings = msgpack.unpackb(given[len(magic) + 2 : end])
+    key = Argon2id(
+        salt=settings["salt"],
+        length=32,
+        iterations=settings["iterations"],
+        lanes=settings["lanes"],
+        memory_cost=settings["memory_kib"],
+    ).derive(b"correct horse")
+    opened = xaes(key, given[end : end + 24], given[end + 24 :], given[:end])
+    form, log_id, rows = msgpack.unpackb(opened)
+    assert (form, log_id) == (1, reader.log_id)
+    assert {(row[0], row[1]): row[3] for row in rows} == {
+        place: key and key.secret for place, key in reader.keys.items()
+    }
+    assert {(row[0], row[1]): struct.pack(">QQ", row[2], row[4] or 0) for row in rows} == (
+        reader.spans
+    )
+    reader.database.close()
+
+
 def test_the_key_history_and_the_ids_are_as_specified(reader: Reader) -> None:
     stream = reader.id_of("agent-7")
     key = reader.tag_key(stream)

@@ -90,7 +90,7 @@ class KeyRing:
         self._provider = provider
         self._wrapping = wrapping
         self._renewing = threading.Lock()
-        self._new: list[tuple[WrappedKey, bytes]] = []
+        self._new: dict[tuple[bytes, int], tuple[WrappedKey, bytes]] = {}
         self.on_expiring: Callable[[], None] = _nothing
         """Called when a key was kept that expires."""
         log_key = self.keys(LOG_STREAM).get(LOG_EPOCH)
@@ -161,18 +161,17 @@ class KeyRing:
         Raises:
             WrongKey: the store's key was changed, and is not to be had here.
         """
-        for key, secret in self._new:
-            if (key.stream, key.epoch) == (stream, epoch):
-                return self._data_key(key, secret)  # what it was for failed; it serves the next
-        self._renew()
-        key, secret = WrappedKey(stream, epoch, since, expires=expires), _new_secret()
-        self._new.append((key, secret))
-        return self._data_key(key, secret)
+        if not self._new:
+            self._renew()  # once for all of a turn
+        key = WrappedKey(stream, epoch, since, expires=expires)
+        # Where it is there already, what it was for failed: it serves the next as well.
+        return self._data_key(*self._new.setdefault((stream, epoch), (key, _new_secret())))
 
     def keep_new(self) -> None:
         """Make the new keys durable: before the events they seal, never after."""
         if self._new:
-            new, self._new = self._new, []
+            new = list(self._new.values())
+            self._new.clear()
             try:
                 self._keep(new)
             except WrongKey:
