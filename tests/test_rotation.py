@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -240,6 +241,35 @@ def test_a_new_data_key_seals_what_comes_and_the_old_one_opens_what_was(
     assert store.keys.check().problems == ()
     agent.undo()
     assert "third" not in agent.at().data
+
+
+def test_what_is_written_in_one_turn_with_a_new_data_key_is_found_by_key_and_id(path: Path) -> None:
+    async def work() -> None:
+        async with statecore.open(path, key=KEY) as store:
+            agent = store.manager("agent")
+            await agent.set_state("n", 0)
+            await asyncio.gather(
+                *(agent.add("n", 1, event_id=f"before-{number}") for number in range(5)),
+                store.keys.rotate_data("agent"),
+                *(agent.add("n", 1, event_id=f"after-{number}") for number in range(5)),
+                store.keys.rotate_data("agent"),
+            )
+            new = store.manager("new")
+            await asyncio.gather(*(new.add("n", 1, event_id=f"{number}") for number in range(5)))
+
+    asyncio.run(work())
+
+    with statecore.open(path, key=KEY) as store:
+        agent, new = store.manager("agent"), store.manager("new")
+        assert (agent.get_state("n"), agent.version()) == (10, 13)
+        keyed = [e.version for e in agent.history() if e.type == EventType.REKEYED]
+        versions = sorted({*range(1, 14)} - {*keyed})
+        assert [event.version for event in agent.history(key="n")] == versions
+        ids = [f"{when}-{number}" for when in ("before", "after") for number in range(5)]
+        assert sorted(map(agent.find_event, ids)) == versions[1:]
+        assert sorted(new.find_event(str(number)) for number in range(5)) == [1, 2, 3, 4, 5]
+        assert agent.add("n", 1, event_id="after-4") <= 13
+        assert store.keys.check().problems == ()
 
 
 def test_all_ways_to_a_past_state_agree_across_many_data_keys(path: Path) -> None:
