@@ -1,10 +1,12 @@
 """An event-sourced state engine for AI agents: every change recorded, sealed, travelled through."""
 
+from statecore.access import Authority, Context, Decision, validate_access
 from statecore.agent_state import AgentState
 from statecore.appends import WriteOptions
 from statecore.blocking import BlockingManager
 from statecore.change import CLEAR, EMPTY, Change
 from statecore.errors import (
+    AccessDenied,
     BranchExists,
     BranchNotFound,
     Conflict,
@@ -47,10 +49,12 @@ from statecore.errors import (
 from statecore.events import Birth, Event, EventType, Kind, Moment
 from statecore.history import StateHistory
 from statecore.keys import KeyFile, KeyInEnvironment, KeyProvider, Passphrase, new_key
+from statecore.ledger import AccessRecord
 from statecore.manager import StateManager
 from statecore.merges import MergeResult
 from statecore.moments import Point, Position
 from statecore.opening import Opening, open  # noqa: A004 - read as statecore.open
+from statecore.policy import Condition, Permission, Policy, Principal, Rule
 from statecore.references import Reference
 from statecore.register import Branch
 from statecore.rulebook import RecordedSchema, Rulebook
@@ -61,7 +65,10 @@ from statecore.values import Unresolved, UnresolvedWarning
 __all__ = [
     "CLEAR",
     "EMPTY",
+    "AccessDenied",
+    "AccessRecord",
     "AgentState",
+    "Authority",
     "Birth",
     "BlockingManager",
     "BlockingStore",
@@ -69,9 +76,12 @@ __all__ = [
     "BranchExists",
     "BranchNotFound",
     "Change",
+    "Condition",
     "Conflict",
+    "Context",
     "Damage",
     "DamagedRecord",
+    "Decision",
     "Erased",
     "Event",
     "EventType",
@@ -97,11 +107,15 @@ __all__ = [
     "OperationMismatch",
     "OutcomeUnknown",
     "Passphrase",
+    "Permission",
     "Point",
+    "Policy",
     "Position",
+    "Principal",
     "RecordedSchema",
     "Reference",
     "RetriesExhausted",
+    "Rule",
     "Rulebook",
     "StateHistory",
     "StateManager",
@@ -130,4 +144,5 @@ __all__ = [
     "WrongKey",
     "new_key",
     "open",
+    "validate_access",
 ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypedDict
 from uuid import UUID
 
+from statecore.access import FULL
 from statecore.change import Change
 from statecore.codec import Record
 from statecore.codec.record import (
@@ -75,6 +76,7 @@ class Append:
     __slots__ = (
         "_options",
         "actor",
+        "authority",
         "base",
         "birth",
         "change",
@@ -123,6 +125,7 @@ class Append:
         self._options = options
         self.actor = actor
         self.source: Source | None = None
+        self.authority = FULL  # of the handle that it comes from
         self.base: int | None = None
         self.event_id: str | None = None
         self.metadata: bytes | None = None

@@ -13,6 +13,7 @@ from typing import Any, Final
 from statecore.engine import Engine
 from statecore.errors import InputError, KeyMissing, StatecoreError, StoreNotFound
 from statecore.events import Birth
+from statecore.gate import Gate
 from statecore.keys import (
     FileKeyStore,
     KeyProvider,
@@ -23,6 +24,7 @@ from statecore.keys import (
     default_provider,
 )
 from statecore.keys.providers import GivenKey
+from statecore.ledger import Ledger
 from statecore.lineage import InheritedKeyHistory
 from statecore.log import Sequencer, now
 from statecore.projections import FoldedKeyHistory, StoredKeyHistory
@@ -179,7 +181,12 @@ class _Parts:
     """One open log, wired."""
 
     def __init__(
-        self, log: LogStore, ring: KeyRing, options: Options, waiter: Callable[[Sequencer], Waiter]
+        self,
+        log: LogStore,
+        ring: KeyRing,
+        options: Options,
+        waiter: Callable[[Sequencer], Waiter],
+        gate: Gate | None = None,
     ) -> None:
         self._log = log
         self._ring = ring
@@ -196,11 +203,17 @@ class _Parts:
             values=WarmValues(options.cache_mib * _MEBIBYTE // 4),
         )
         streams = Streams(log, ring, aids, options.cache_mib * _MEBIBYTE // 2)
-        sequencer = Sequencer(streams, options.clock)
+        self._gate = gate or Gate(streams)
+        sequencer = Sequencer(streams, self._gate, options.clock)
+        self._ledger: Ledger | None = None
+        if gate is None:
+            self._ledger = Ledger(streams, sequencer, options.clock, _report)
+            self._gate.witness = self._ledger
         self._sweeper = Sweeper(ring, sequencer, options.clock, _report)
         self._runtime: _Parts | None = None
         self.engine = Engine(
             streams=streams,
+            gate=self._gate,
             sequencer=sequencer,
             timeline=Timeline(streams),
             waiter=waiter(sequencer),
@@ -214,7 +227,8 @@ class _Parts:
     def runtime(self) -> Engine:
         if self._runtime is None:
             log, ring = _open_memory(GivenKey(secrets.token_bytes(KEY_BYTES)))
-            self._runtime = _Parts(log, ring, self._options, self._new_waiter)
+            # What may be done to a state does not depend on how long it lives.
+            self._runtime = _Parts(log, ring, self._options, self._new_waiter, self._gate)
         return self._runtime.engine
 
     def births(self) -> Iterator[Birth]:
@@ -226,6 +240,8 @@ class _Parts:
     def close(self) -> None:
         if self._runtime is not None:
             self._runtime.close()
+        if self._ledger is not None:
+            self._ledger.close()
         self._sweeper.close()
         self.engine.sequencer.close()
         self._keeper.close()

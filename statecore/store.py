@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Final, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
+from statecore.access import FULL, Authority
 from statecore.blocking import BlockingManager
 from statecore.change import CLEAR, Change
 from statecore.engine import Engine
-from statecore.errors import InputError
+from statecore.errors import AccessDenied, InputError
 from statecore.events import Birth, Kind
 from statecore.log import Sequencer
 from statecore.manager import StateManager
+from statecore.policy import Permission, Principal
 from statecore.register import REGISTER
 from statecore.stream import MAIN, StreamName
 from statecore.values import check_key, check_text
 from statecore.waiting import AsyncWaiter, BlockingWaiter, Waiter, run
+from statecore.warden import BlockingAccess, StoreAccess
 
 _TTL_MAX: Final = timedelta(days=365_000)  # what its end is kept in has 64 bits
 
@@ -54,11 +57,18 @@ class StoreStatistics:
         return sum(self.files_bytes.values())
 
 
+class _Housekeeper(StateManager):
+    """A manager by which the store looks for itself."""
+
+    _is_of_the_house = True
+
+
 class StateStore:
     """A store, open for coroutines. Made by ``statecore.open``."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, authority: Authority = FULL) -> None:
         self._parts = parts
+        self._authority = authority
         self._engine = parts.engine
 
     def manager(
@@ -73,7 +83,7 @@ class StateStore:
 
         Args:
             agent_id: whose state, any string of at most 1,024 bytes.
-            actor: who writes through this manager.
+            actor: who writes through this manager; where a principal does, its id by default.
             kind: ``persistent`` (a new state's default), ``runtime``, ``shared`` or ``temporary``;
                 left out, an old state is taken as what it is.
             ttl: how long a temporary state lives from its first write on, in seconds or as a
@@ -92,19 +102,50 @@ class StateStore:
             raise InputError("a temporary state, and no other, has a ttl")
         ttl = None if ttl is None else _time_to_live(ttl)
         engine = self._parts.runtime() if kind == Kind.RUNTIME else self._engine
-        return StateManager(engine, StreamName(agent_id, MAIN), actor=actor, kind=kind, ttl=ttl)
+        if actor is None and self._authority.principals:
+            actor = self._authority.principals[0].id
+        return StateManager(
+            engine,
+            StreamName(agent_id, MAIN),
+            actor=actor,
+            kind=kind,
+            ttl=ttl,
+            authority=self._authority,
+        )
+
+    def as_principal(
+        self, principal: Principal | str, *, context: Mapping[str, Any] | None = None
+    ) -> StateStore:
+        """Return the same open store for somebody, who may do what the policy permits them.
+
+        Of a store that is somebody's already, what both may do. Closing either closes both.
+
+        Args:
+            principal: who, by id or with roles and attributes.
+            context: attributes of what it is for, which rules may ask for.
+        """
+        return StateStore(self._parts, self._authority.narrowed(principal, attributes=context))
+
+    @property
+    def access(self) -> StoreAccess:
+        """Who may do what, and what was denied."""
+        return StoreAccess(self._engine, self._authority)
 
     async def agents(self) -> list[Birth]:
         """Return what is known of each agent's state: whose and which kind; oldest first.
 
         Of its main branch, or of the first other one where nothing was written to that. Runtime
-        states and erased ones are not among them; ``StateManager.branches`` tells of forks.
+        states and erased ones are not among them; ``StateManager.branches`` tells of forks. Nor are
+        those of which nothing may be read.
         """
-        return await self._engine.waiter.away(self._agents)
+        found = await self._engine.waiter.away(self._agents)
+        return [birth for birth in found if self.access.may_see(birth.agent_id)]
 
     def _agents(self) -> list[Birth]:
         found: dict[str, Birth] = {}
         for birth in self._parts.births():
+            if not birth.agent_id:
+                continue  # the store's own
             if birth.branch == MAIN or (birth.branch != REGISTER and birth.agent_id not in found):
                 found[birth.agent_id] = birth
         return list(found.values())
@@ -118,8 +159,11 @@ class StateStore:
         if manager.kind != Kind.RUNTIME:
             raise InputError(f"{manager.agent_id} is durable already")
         state = await manager.at()
+        if state.is_filtered:
+            who = " with ".join(manager.authority.names)
+            raise AccessDenied(who, "read", manager.agent_id, "some keys of it may not be read")
         name = StreamName(manager.agent_id, manager.branch_name)
-        durable = StateManager(self._engine, name, actor=manager.actor)
+        durable = StateManager(self._engine, name, actor=manager.actor, authority=manager.authority)
         change: Change = CLEAR
         for key, value in state.items():
             change = change.put(key, value)
@@ -138,19 +182,24 @@ class StateStore:
 
         The sealed events stay, and an event on each branch says that it was erased. Writing to the
         agent begins anew. What was never written is erased already.
+
+        Raises:
+            AccessDenied: ``erase`` is not permitted, or forbidden for any key of it.
         """
-        branches = await self.manager(agent_id).branches_ever()
+        self.access.require(Permission.ERASE, agent_id)
+        whose = StreamName(self.manager(agent_id).agent_id)
+        branches = await _Housekeeper(self._engine, whose).branches_ever()
         for name in branches:
             streams = self._engine.streams
             await self._engine.waiter.away(self._engine.sequencer.erase, streams.id_of(name))
 
     def blocking(self) -> BlockingStore:
         """Return the same open store for plain functions; closing either closes both."""
-        return BlockingStore(StateStore(_Faced(self._parts, BlockingWaiter)))
+        return BlockingStore(StateStore(_Faced(self._parts, BlockingWaiter), self._authority))
 
     def for_tasks(self) -> StateStore:
         """Return the same open store for coroutines; closing either closes both."""
-        return StateStore(_Faced(self._parts, AsyncWaiter))
+        return StateStore(_Faced(self._parts, AsyncWaiter), self._authority)
 
     async def statistics(self) -> StoreStatistics:
         """Return how much there is in the store."""
@@ -208,6 +257,17 @@ class BlockingStore:
     ) -> BlockingManager:
         """Return the manager of an agent's state; see ``StateStore.manager``."""
         return BlockingManager(self.store.manager(agent_id, actor=actor, kind=kind, ttl=ttl))
+
+    def as_principal(
+        self, principal: Principal | str, *, context: Mapping[str, Any] | None = None
+    ) -> BlockingStore:
+        """Return the same open store for somebody; see ``StateStore.as_principal``."""
+        return BlockingStore(self.store.as_principal(principal, context=context))
+
+    @property
+    def access(self) -> BlockingAccess:
+        """Who may do what, and what was denied."""
+        return BlockingAccess(self.store.access)
 
     def agents(self) -> list[Birth]:
         """Return what is known of each state; see ``StateStore.agents``."""

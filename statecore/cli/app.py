@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from statecore.cli import asking, branching, importing, reading, ruling, writing
+from statecore.cli import asking, branching, importing, permitting, reading, ruling, writing
 from statecore.cli import demo as demonstration
 from statecore.cli.arguments import AskPassphrase, Json
 from statecore.cli.failures import EXIT_CODES, Commands
@@ -56,6 +56,9 @@ def about() -> None:
     Record what values must be; hold the state to it:
       statecore schema set trip.db trip-planner budget budget.json
       statecore schema check trip.db trip-planner
+    Say who may do what, and ask for it; act as somebody with STATECORE_PRINCIPAL=ada:
+      statecore access set trip.db policy.json --as ada
+      statecore access check trip.db bob write trip-planner budget --as ada
 
     Values are JSON. What JSON has no word for is written {"$decimal": "0.10"}, {"$datetime":
     "2026-03-02T09:30:00Z"}, {"$uuid": ...}, {"$bytes": base64}, {"$float": "nan"}, a map that
@@ -97,4 +100,5 @@ for title, room in (
         command.rich_help_panel = title
     app.add_typer(room.commands)
 app.add_typer(importing.commands, name="import", rich_help_panel="To bring in")
+app.add_typer(permitting.commands, name="access", rich_help_panel="To hold to rules")
 app.add_typer(ruling.commands, name="schema", rich_help_panel="To hold to rules")

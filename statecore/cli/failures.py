@@ -16,6 +16,7 @@ from statecore.cli.render import printable
 
 _UNAVAILABLE: Final = 6
 EXIT_INVALID: Final = 7
+EXIT_DENIED: Final = 8
 _INTERRUPTED: Final = 130  # 128 and the number of SIGINT, as shells have it
 
 # Scripts rely on these. Never renumber.
@@ -24,6 +25,7 @@ _CODES: Final = {
     statecore.Erased: 1,
     statecore.ValidationFailed: EXIT_INVALID,
     statecore.InputError: 2,  # as Typer does for a command line that makes no sense
+    statecore.AccessDenied: EXIT_DENIED,
     statecore.Conflict: 3,
     statecore.KeyFailure: 4,
     statecore.Damage: 5,
@@ -34,7 +36,7 @@ EXIT_CODES: Final = (
     "Exit codes: 0 done; 1 no such store, agent, branch, key, version or tag; 2 the command makes"
     " no sense; 3 conflict, others were first; 4 the key is missing or wrong; 5 the store is"
     " damaged or of another format; 6 the store is unavailable; 7 the agent's rules are"
-    " violated; 130 interrupted."
+    " violated; 8 not permitted; 130 interrupted."
 )
 
 
