@@ -27,9 +27,10 @@ WINDOW_SECONDS: Final = 60.0
 DENIED, DONE, READ = "denied", "done", "read"
 
 _AT_ONCE_MAX: Final = 16  # written each by itself within a window; later ones wait for its end
-_TALLIES_MAX: Final = 256  # told apart within a window; the others are counted together
+_TALLIES_MAX: Final = 64  # told apart within a window; the others are counted together
 _READS_MAX: Final = 4096  # told apart before they are written, whenever that is
-_KEYS_MAX: Final = 8  # named in one entry
+_KEYS_MAX: Final = 4  # named in one entry
+_NAME_MAX: Final = 128  # characters of a name, which whoever is denied may choose
 _ENTRIES: Final = "access"
 _OTHERS: Final = "(others)"
 _WAIT_SECONDS: Final = 30.0
@@ -46,7 +47,7 @@ class AccessRecord:
     agent_id: str | None
     branch: str | None
     keys: tuple[str, ...]
-    """The keys concerned, the first eight of them."""
+    """The keys concerned, the first four of them; long names are cut, here and elsewhere."""
     rules: tuple[str, ...]
     """The rules that forbade it; without, nothing permitted what was denied."""
     count: int
@@ -206,16 +207,20 @@ def _entry(kind: _Same, tally: _Tally) -> dict[str, Any]:
     what, principals, operation, agent_id, branch, _ = kind
     return {
         "what": what,
-        "principals": list(principals),
+        "principals": list(map(_cut, principals)),
         "operation": str(operation),
-        "agent": agent_id,
-        "branch": branch,
-        "keys": list(tally.keys),
+        "agent": agent_id and _cut(agent_id),
+        "branch": branch and _cut(branch),
+        "keys": list(map(_cut, tally.keys)),
         "rules": list(tally.rules),
         "count": tally.count - tally.written,
         "since": tally.since,
         "until": tally.until,
     }
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= _NAME_MAX else name[:_NAME_MAX] + "…"
 
 
 def records_of(event: Event) -> Iterator[AccessRecord]:
