@@ -11,7 +11,7 @@ from statecore.access import FULL, Authority
 from statecore.blocking import BlockingManager
 from statecore.change import CLEAR, Change
 from statecore.engine import Engine
-from statecore.errors import AccessDenied, InputError
+from statecore.errors import InputError
 from statecore.events import Birth, Kind
 from statecore.log import Sequencer
 from statecore.manager import StateManager
@@ -155,13 +155,16 @@ class StateStore:
 
         What the durable state held before is replaced; its history stays. The runtime state goes
         on as it is.
+
+        Raises:
+            AccessDenied: not all of it may be read, or written there.
         """
         if manager.kind != Kind.RUNTIME:
             raise InputError(f"{manager.agent_id} is durable already")
         state = await manager.at()
-        if state.is_filtered:
-            who = " with ".join(manager.authority.names)
-            raise AccessDenied(who, "read", manager.agent_id, "some keys of it may not be read")
+        if state.is_filtered:  # a part would replace the whole
+            access = StoreAccess(self._engine, manager.authority)
+            access.require(Permission.READ, manager.agent_id)
         name = StreamName(manager.agent_id, manager.branch_name)
         durable = StateManager(self._engine, name, actor=manager.actor, authority=manager.authority)
         change: Change = CLEAR

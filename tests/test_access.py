@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import statecore
@@ -104,7 +104,7 @@ RULES = st.builds(
 POLICIES = st.builds(
     Policy,
     st.just(("root",)),
-    st.lists(RULES, max_size=6).map(tuple),
+    st.lists(RULES, max_size=6, unique_by=lambda rule: rule.id).map(tuple),
     st.just({"writer": ("reader",)}),
 )
 LIMITS = st.builds(Limit, st.none() | st.frozensets(OPERATIONS), st.none() | PATTERNS.map(tuple))
@@ -623,6 +623,75 @@ def test_the_past_leaves_out_what_may_not_be_read(shared: BlockingStore) -> None
             call("secret/b")
 
 
+def told_by(result: Any) -> str:
+    """Return all that a result tells, one way or another."""
+    if isinstance(result, BlockingManager):
+        return told_by(result.at())
+    if isinstance(result, statecore.AgentState):
+        return f"{result.data} {result.event!r} {result.metadata} {result.conflicts}"
+    if isinstance(result, list):
+        return " ".join(map(told_by, result))
+    if hasattr(result, "back"):
+        return told_by(result.state)
+    return f"{result!r} {result} {getattr(result, '__dict__', '')}"
+
+
+@pytest.mark.filterwarnings("ignore::statecore.UnresolvedWarning")
+@pytest.mark.parametrize("name", ASKS)
+def test_no_operation_tells_what_may_not_be_read(name: str) -> None:
+    _, call = ASKS[name]
+    with statecore.open() as store:
+        prepared(store)
+        agent = store.manager("x", actor="root")
+        agent.branch("idea").set_state("secret/a", SECRET)
+        agent.set_state("secret/a", SECRET + "2")
+        with agent.transaction() as tx:
+            tx.set("secret/b", {"deep": [SECRET]})
+            tx.set("k", 4)
+        store.as_principal("root").access.set_policy(
+            policy(permit("ada", "*"), forbid("ada", "*", keys=("secret/*",)))
+        )
+        agent = store.as_principal("ada").manager("x")
+
+        try:
+            result = call(agent)
+        except statecore.StatecoreError as error:
+            conflicts = getattr(error, "conflicts", ""), getattr(error, "events", "")
+            told = f"{error!r} {error} {conflicts}"
+        else:
+            told = told_by(result) + told_by(agent)
+
+        assert "very" not in told
+        assert "deep" not in told
+
+
+@settings(max_examples=60)
+@given(POLICIES, AUTHORITIES.filter(lambda authority: len(authority.principals) > 0))
+def test_what_is_left_of_a_state_is_what_may_be_read(made: Policy, authority: Authority) -> None:
+    words = ["a", "b", "secret/1", "secret/2", "main"]
+    with statecore.open() as store:
+        for word in words:
+            store.manager("a").set_state(word, word)
+        store.as_principal("root").access.set_policy(record_of(made))
+        handle = store.as_principal(authority.principals[0], context=authority.attributes)
+        agent = handle.manager("a")
+        for limit in authority.limits:
+            agent = agent.restricted(operations=limit.operations, keys=limit.keys)
+        context = Context(made, agent.authority, "a", "main")
+        readable = {word for word in words if validate_access("read", replace(context, key=word))}
+
+        for word in words:
+            if word in readable:
+                assert agent.get_state(word) == word
+            else:
+                with pytest.raises(AccessDenied):
+                    agent.get_state(word)
+        if validate_access("read", context):
+            assert agent.at().data == {word: word for word in readable}
+        else:
+            assert readable == set()
+
+
 def test_a_forbidden_key_refuses_a_transaction_whole(shared: BlockingStore) -> None:
     agent = shared.as_principal("ada").manager("x")
 
@@ -646,6 +715,18 @@ def test_a_conflict_does_not_tell_what_may_not_be_read(shared: BlockingStore) ->
 
     assert [event.version for event in caught.value.events] == [3]
     assert SECRET not in repr(caught.value.events)
+
+
+def test_what_goes_with_a_deletion_must_be_permitted_too(shared: BlockingStore) -> None:
+    root = shared.as_principal("root").manager("y")
+    root.set_state("public/a", 1)
+    root.set_state("ref", "public/a")
+    root.set_reference("ref", (), "public/*", on_delete="clear")
+
+    with pytest.raises(AccessDenied, match="may not write ref of y"):
+        shared.as_principal("ada").manager("y").delete_state("public/a")
+
+    assert root.at().data == {"public/a": 1, "ref": "public/a"}
 
 
 def test_who_is_denied_learns_nothing_of_rules_or_conflicts(shared: BlockingStore) -> None:
@@ -710,9 +791,33 @@ def test_no_function_of_a_merge_is_a_way_around(shared: BlockingStore) -> None:
     assert caught.value.conflicts == {}
 
 
+def test_no_rehearsal_and_no_question_is_a_way_around(shared: BlockingStore) -> None:
+    root = shared.as_principal("root")
+    root.access.set_policy(None)
+    owner = shared.manager("x")
+    idea = owner.branch("idea")
+    for agent in (owner, idea):
+        agent.set_state("secret/b", agent.branch_name)
+        agent.set_state("public/a", agent.branch_name)
+    owner.set_schema("*", {"type": "integer"})
+    root.access.set_policy(RESTRICTED)
+    agent = shared.as_principal("ada").manager("x")
+    asked: list[Any] = []
+
+    agent.bisect(1, 4, lambda state: asked.append(state.get("secret/b")) or state.version < 4)
+
+    assert {*asked} == {None}
+    assert [each.path for each in agent.check()] == [("public/a",)]
+    assert agent.contested() == {"public/a": ["idea"]}
+    for rehearsed in (agent.revert(3, dry_run=True), agent.revert(2, dry_run=True)):
+        assert "secret" not in repr(rehearsed)
+    assert agent.revert(3, dry_run=True).change.operations.keys() <= {"public/a"}
+
+
 def test_a_denied_rule_holds_nowhere(shared: BlockingStore) -> None:
     seen: list[Any] = []
     ada, root = shared.as_principal("ada").manager("y"), shared.as_principal("root").manager("y")
+    root.constrain("*", lambda value: value is not None, name="look")
 
     with pytest.raises(AccessDenied):
         ada.constrain("*", seen.append, name="look")
@@ -785,8 +890,23 @@ def test_runtime_states_are_under_the_policy_too(shared: BlockingStore) -> None:
     for call in (lambda: ada.get_state("k"), lambda: ada.set_state("k", 1)):
         with pytest.raises(AccessDenied):
             call()
-    with pytest.raises(AccessDenied):
+    with pytest.raises(AccessDenied, match="may not read"):
         shared.as_principal("ada").persist(ada)
+    assert shared.as_principal("root").access.denials()[-1].operation == "read"
+
+
+def test_a_policy_of_others_binds_runtime_states(file_store: BlockingStore, path: Path) -> None:
+    agent = file_store.manager("r", kind="runtime")
+    agent.set_state("k", 1)
+    assert agent.get_state("k") == 1
+
+    with statecore.open(path, key=KEY) as other:
+        other.as_principal("root").access.set_policy(policy())
+
+    with pytest.raises(AccessDenied):
+        agent.get_state("k")
+    with pytest.raises(AccessDenied):
+        agent.set_state("k", 2)
 
 
 def test_a_whole_store_is_a_handle(shared: BlockingStore) -> None:
@@ -968,6 +1088,8 @@ def test_a_policy_of_another_process_binds_the_next_write_and_reading(
     root = file_store.as_principal("root")
     assert [other("read"), other("write"), other("read")] == ["ok 1", "ok 2", "ok 2"]
 
+    root.access.set_policy(policy())
+    assert other("read") == "denied read"  # without anything else that would have looked
     root.access.set_policy(policy(permit("ada", "read")))
     assert [other("write"), other("read")] == ["denied write", "ok 2"]
     root.access.set_policy(policy())
