@@ -1,11 +1,13 @@
 """An event-sourced state engine for AI agents: every change recorded, sealed, travelled through."""
 
+from statecore.access import Authority, Context, Decision, validate_access
 from statecore.agent_state import AgentState
 from statecore.appends import WriteOptions
 from statecore.blocking import BlockingManager
 from statecore.change import CLEAR, EMPTY, Change
 from statecore.custody import KeyEntry, KeyReport
 from statecore.errors import (
+    AccessDenied,
     BranchExists,
     BranchNotFound,
     Conflict,
@@ -60,16 +62,19 @@ from statecore.keys import (
     Passphrase,
     new_key,
 )
+from statecore.ledger import AccessRecord
 from statecore.manager import StateManager
 from statecore.merges import MergeResult
 from statecore.moments import Point, Position
 from statecore.opening import Opening, open  # noqa: A004 - read as statecore.open
+from statecore.parts import StoreStatistics
+from statecore.policy import Condition, Permission, Policy, Principal, Rule
 from statecore.references import Reference
 from statecore.register import Branch
 from statecore.restoring import restore_keys
 from statecore.rulebook import RecordedSchema, Rulebook
 from statecore.security import ImportedState, StateSecurityManager
-from statecore.store import BlockingStore, StateStore, StoreStatistics
+from statecore.store import BlockingStore, StateStore
 from statecore.transaction import Transaction
 from statecore.values import Unresolved, UnresolvedWarning
 from statecore.verifying import Depth, Finding, Report, Verdict, verify
@@ -77,7 +82,10 @@ from statecore.verifying import Depth, Finding, Report, Verdict, verify
 __all__ = [
     "CLEAR",
     "EMPTY",
+    "AccessDenied",
+    "AccessRecord",
     "AgentState",
+    "Authority",
     "Birth",
     "BlockingManager",
     "BlockingStore",
@@ -85,9 +93,12 @@ __all__ = [
     "BranchExists",
     "BranchNotFound",
     "Change",
+    "Condition",
     "Conflict",
+    "Context",
     "Damage",
     "DamagedRecord",
+    "Decision",
     "Depth",
     "Erased",
     "Event",
@@ -122,12 +133,16 @@ __all__ = [
     "OperationMismatch",
     "OutcomeUnknown",
     "Passphrase",
+    "Permission",
     "Point",
+    "Policy",
     "Position",
+    "Principal",
     "RecordedSchema",
     "Reference",
     "Report",
     "RetriesExhausted",
+    "Rule",
     "Rulebook",
     "StateHistory",
     "StateManager",
@@ -161,5 +176,6 @@ __all__ = [
     "new_key",
     "open",
     "restore_keys",
+    "validate_access",
     "verify",
 ]

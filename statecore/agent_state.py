@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -20,10 +20,11 @@ class AgentState(Mapping[str, Value]):
     """The whole state of an agent at a version.
 
     Reading a key gives a fresh value, which is yours to change; nothing you do changes the state.
-    Keys come in alphabetical order.
+    Keys come in alphabetical order. Keys that the handle it comes from may not read are left
+    out, as if they were not there; ``is_filtered`` says that some are.
     """
 
-    __slots__ = ("_load", "_root", "branch", "generation", "id", "kind")
+    __slots__ = ("_load", "_root", "_sees", "branch", "generation", "id", "kind")
 
     def __init__(
         self,
@@ -31,7 +32,8 @@ class AgentState(Mapping[str, Value]):
         branch: str,
         kind: Kind | None,
         root: Root,
-        load: Callable[[Root], Event],
+        load: Callable[[Root], Event | None],
+        sees: Callable[[str], bool] | None = None,
         generation: int = 0,
     ) -> None:
         self.id = agent_id
@@ -41,6 +43,7 @@ class AgentState(Mapping[str, Value]):
         self.kind = kind
         self._root = root
         self._load = load
+        self._sees = sees
 
     @property
     def version(self) -> int:
@@ -54,8 +57,16 @@ class AgentState(Mapping[str, Value]):
 
     @property
     def event(self) -> Event | None:
-        """The event that led here, read now: who, why and what; ``None`` before the first."""
+        """The event that led here, read now: who, why and what; ``None`` before the first.
+
+        ``None``, too, where all it did may not be read.
+        """
         return self._load(self._root) if self._root.version else None
+
+    @property
+    def is_filtered(self) -> bool:
+        """Whether there are keys that may not be read, and are left out."""
+        return self._sees is not None and not all(map(self._sees, self._root.cells))
 
     @property
     def data(self) -> dict[str, Value]:
@@ -80,7 +91,8 @@ class AgentState(Mapping[str, Value]):
     def touched(self) -> frozenset[str]:
         """The keys that the last event touched, where that event was at hand; else none."""
         last = self._root.last
-        return frozenset(changed_keys([last]) if last is not None else ())
+        touched = changed_keys([last]) if last is not None else ()
+        return frozenset(touched if self._sees is None else filter(self._sees, touched))
 
     @property
     def root(self) -> Root:
@@ -90,7 +102,7 @@ class AgentState(Mapping[str, Value]):
     def packed(self, key: str) -> Packed | None:
         """Return the packed value of a key, the same object as long as nobody touches the key."""
         cell = self._root.cells.get(key)
-        return cell[1] if cell else None
+        return cell[1] if cell and (self._sees is None or self._sees(key)) else None
 
     @property
     def conflicts(self) -> dict[Path, Unresolved]:
@@ -106,16 +118,20 @@ class AgentState(Mapping[str, Value]):
         return Change({key: _nested(to_bytes(self._root.cells[key][1]), path, packed)})
 
     def __getitem__(self, key: str) -> Value:
-        return thaw(self._root.cells[key][1])
+        packed = self._root.cells[key][1]
+        if self._sees is not None and not self._sees(key):
+            raise KeyError(key)
+        return thaw(packed)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._root.cells))
+        keys: Iterable[str] = self._root.cells
+        return iter(sorted(keys if self._sees is None else filter(self._sees, keys)))
 
     def __len__(self) -> int:
-        return len(self._root.cells)
+        return len(self._root.cells) if self._sees is None else sum(1 for _ in self)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._root.cells
+        return key in self._root.cells and (self._sees is None or self._sees(str(key)))
 
     def __repr__(self) -> str:
         return f"<AgentState {self.id} version {self.version}: {len(self)} keys>"

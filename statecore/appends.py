@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypedDict
 from uuid import UUID
 
+from statecore.access import FULL
 from statecore.change import Change
 from statecore.codec import Record
 from statecore.codec.record import (
@@ -75,6 +76,7 @@ class Append:
     __slots__ = (
         "_options",
         "actor",
+        "authority",
         "base",
         "birth",
         "change",
@@ -125,6 +127,7 @@ class Append:
         self.actor = actor
         self.source: Source | None = None
         self.subject: str | None = None  # whose data the state must hold
+        self.authority = FULL  # of the handle that it comes from
         self.base: int | None = None
         self.event_id: str | None = None
         self.metadata: bytes | None = None

@@ -5,10 +5,11 @@ Nothing is written twice: each method drives the coroutine of the same name to i
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from functools import update_wrapper
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from statecore.access import Authority
 from statecore.change import Change
 from statecore.errors import Path
 from statecore.events import Event, Kind
@@ -17,6 +18,7 @@ from statecore.inquirer import WhatIf
 from statecore.manager import StateManager
 from statecore.merges import MergeResult
 from statecore.moments import Point
+from statecore.policy import Principal
 from statecore.stream import MAIN
 from statecore.transaction import Transaction
 from statecore.waiting import run
@@ -83,6 +85,11 @@ class BlockingManager:
         return self.manager.agent_id
 
     @property
+    def authority(self) -> Authority:
+        """What it acts by: who, and what it was narrowed to."""
+        return self.manager.authority
+
+    @property
     def branch_name(self) -> str:
         """The branch: ``"main"``, or one that began at a moment of another."""
         return self.manager.branch_name
@@ -107,6 +114,7 @@ class BlockingManager:
         """Who writes through this manager."""
         return self.manager.actor
 
+    validate_access = _plain(StateManager.validate_access)
     get_state = _quick(StateManager.get_state, StateManager.get_now)
     at = _blocking(StateManager.at)
     value_at = _quick(StateManager.value_at, StateManager.value_now)
@@ -200,6 +208,21 @@ class BlockingManager:
     ) -> MergeResult:
         """Do here what events of another branch did; see ``StateManager.cherry_pick``."""
         return run(self.manager.cherry_pick(_manager(source), *versions, **options))
+
+    def restricted(
+        self,
+        principal: Principal | str | None = None,
+        *,
+        operations: Iterable[str] | None = None,
+        keys: Iterable[str] | None = None,
+        read_only: bool = False,
+    ) -> BlockingManager:
+        """Return a manager that may do less; see ``StateManager.restricted``."""
+        return BlockingManager(
+            self.manager.restricted(
+                principal, operations=operations, keys=keys, read_only=read_only
+            )
+        )
 
     def watch(self, since: Point | None = None) -> Iterator[Event]:
         """Yield the events after a moment, or from now on, as they come; ends with the store."""

@@ -14,6 +14,7 @@ from statecore.merges import (
 )
 from statecore.moments import Point
 from statecore.operations import Put
+from statecore.policy import Permission
 from statecore.register import (
     REGISTER,
     STRATEGIES,
@@ -32,7 +33,12 @@ from statecore.writer import StateWriter
 
 
 class _Register(StateWriter):
-    """An agent's register. One that was erased with its state begins anew, as empty."""
+    """An agent's register. One that was erased with its state begins anew, as empty.
+
+    What is read of it decides; who may be told of it is asked where it is told.
+    """
+
+    _is_of_the_house = True
 
     def _root(self) -> Root:
         root = self._engine.streams.refresh(self._stream)
@@ -63,6 +69,7 @@ class StateBrancher(StateWriter):
             description: what it is for.
 
         Raises:
+            AccessDenied: it may not be made, or would show what may not be read here.
             BranchNotFound: there is none, and ``create`` is false.
             BranchExists: there is one that began at another moment than ``at``.
         """
@@ -74,6 +81,7 @@ class StateBrancher(StateWriter):
             if not create:
                 raise BranchNotFound(f"{self.agent_id} has no branch {name!r}")
             await self._load()
+            self._guard.require_fork(name)
             fork = self._moment(self._version(at))
 
             def make(old: Value) -> Value:
@@ -93,11 +101,13 @@ class StateBrancher(StateWriter):
 
     async def branch_names(self) -> list[str]:
         """Return the names of the agent's branches beside ``"main"``, in order."""
+        self._guard.require(Permission.READ)
         found = await self._register().at()
         return [name for name in branch_names(list(found)) if is_open(found[branch_key(name)])]
 
     async def branches(self) -> list[Branch]:
         """Return the agent's branches beside ``"main"``, by name."""
+        self._guard.require(Permission.READ)
         register = self._register()
         found = await register.at()
         branches = []
@@ -126,6 +136,7 @@ class StateBrancher(StateWriter):
 
     async def branches_ever(self) -> list[StreamName]:
         """Return the stream of each branch there ever was, the register's and ``"main"`` last."""
+        self._guard.require(Permission.READ)
         register = self._register()
         found: list[StreamName] = []
         if await register.version():
@@ -180,6 +191,10 @@ class StateBrancher(StateWriter):
 
     async def strategies(self) -> dict[str, str]:
         """Return the recorded strategies by pattern, in the order in which they count."""
+        self._guard.require(Permission.READ)
+        return await self._strategies()
+
+    async def _strategies(self) -> dict[str, str]:
         kept: dict[str, str] = await self._register().get_state(STRATEGIES, {})
         return dict(sorted(kept.items(), key=lambda item: (-len(item[0]), item[0])))
 
@@ -196,6 +211,7 @@ class StateBrancher(StateWriter):
             kind=kind,
             ttl=ttl,
             subject=self.subject,
+            authority=self._authority,
         )
 
     def _on(self, name: StreamName, origin: Moment | None) -> Self:
@@ -207,6 +223,7 @@ class StateBrancher(StateWriter):
             ttl=self._ttl,
             origin=origin,
             subject=self._subject,
+            authority=self._authority,
         )
 
     def _unused(self, name: str, generation: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from statecore.agent_state import AgentState
 from statecore.codec.record import CLEARED, TAG
 from statecore.codec.wire import rows
@@ -15,7 +17,15 @@ from statecore.stream import Stream
 class Cursor:
     """Stands at a version, and steps to the next or the one before."""
 
-    def __init__(self, engine: Engine, stream: Stream, root: Root) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        stream: Stream,
+        root: Root,
+        state: Callable[[Root], AgentState],
+    ) -> None:
+        """Make a cursor; ``state`` returns what may be seen of a root."""
+        self._state = state
         self._timeline = engine.timeline
         self._streams = engine.streams
         self._stream = stream
@@ -29,15 +39,12 @@ class Cursor:
     @property
     def state(self) -> AgentState:
         """The state at this version."""
-        nature = self._stream.nature
-        kind = nature.kind if nature else None
-        name = self._stream.name
-        return AgentState(name.agent_id, name.branch, kind, self._root, self._event_of)
+        return self._state(self._root)
 
     @property
     def event(self) -> Event | None:
-        """The event that led here; ``None`` before the first."""
-        return self._event_of(self._root) if self._root.version else None
+        """The event that led here; ``None`` before the first, or where it may not be read."""
+        return self.state.event
 
     def forward(self, steps: int = 1) -> AgentState:
         """Step to the next version, or several on.
@@ -78,6 +85,3 @@ class Cursor:
             packed = self._timeline.value_at(self._stream, key, version - 1) if distance else None
             cells[key] = None if packed is None else (version - distance, packed)
         return step_back(root, before, cells)
-
-    def _event_of(self, root: Root) -> Event:
-        return self._timeline.event(self._stream, root)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from statecore.gate import Gate
 from statecore.log import Sequencer
 from statecore.streams import Streams
 from statecore.timeline import Timeline
@@ -16,6 +17,7 @@ class Engine:
     """The parts of one open log."""
 
     streams: Streams
+    gate: Gate
     sequencer: Sequencer
     timeline: Timeline
     waiter: Waiter

@@ -21,6 +21,7 @@ StatecoreError
 │   ├── TagExists                  the tag names another version
 │   ├── BranchExists               the branch begins elsewhere
 │   └── MergeConflict              sides can't be reconciled, and the caller asked to be told so
+├── AccessDenied               ask an owner of the policy for the permission, or do without
 ├── KeyFailure                 find the key
 │   ├── KeyMissing                 no key was given or found
 │   ├── WrongKey                   a key, but not this store's
@@ -172,6 +173,11 @@ class Conflict(StatecoreError):
         """The other side's events that collide, oldest first, at most the last 100; read now."""
         return self._load()
 
+    def narrow(self, tell: Callable[[Event], Event | None]) -> None:
+        """Tell of these events only what may be told."""
+        load = self._load
+        self._load = lambda: [seen for event in load() if (seen := tell(event)) is not None]
+
 
 class WrongExpectedVersion(Conflict):
     """The keys concerned changed after the expected version."""
@@ -196,6 +202,26 @@ class MergeConflict(Conflict):
         super().__init__(message)
         self.conflicts = conflicts
         """What can't be reconciled, by path."""
+
+    def narrowed(self, sees: Callable[[str], bool]) -> MergeConflict:
+        """Return the same of what may be seen."""
+        seen = {path: each for path, each in self.conflicts.items() if sees(str(path[0]))}
+        paths = ", ".join("/".join(map(str, path)) for path in seen) or "what may not be read"
+        return MergeConflict(f"both sides changed {paths}", seen)
+
+
+class AccessDenied(StatecoreError):
+    """Whoever acts may not do this. Nothing was done, and that it was tried is recorded."""
+
+    def __init__(
+        self, who: str, operation: str, what: str, reason: str, rules: Sequence[str] = ()
+    ) -> None:
+        super().__init__(f"{who} may not {operation} {what}: {reason}")
+        self.principal = who
+        self.operation = operation
+        self.reason = reason
+        self.rules = tuple(rules)
+        """The ids of the rules that forbid it; none where no rule permits it."""
 
 
 class KeyFailure(StatecoreError):

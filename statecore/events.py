@@ -117,6 +117,8 @@ class Event:
     tag: tuple[str, int | None] | None = None
     parents: tuple[Moment, ...] = ()
     takes_back: tuple[int, ...] = ()
+    is_filtered: bool = False
+    """Whether it changed keys, too, that the handle it was read by may not read."""
 
     def __str__(self) -> str:
         who = f" {printable(self.actor)}" if self.actor else ""

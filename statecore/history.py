@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 
 from statecore.codec import Record
-from statecore.errors import DamagedRecord
+from statecore.errors import DamagedRecord, InputError
 from statecore.events import Event
 from statecore.recorders import Row
 from statecore.stream import Stream
@@ -35,11 +35,20 @@ class StateHistory:
     A paused iteration blocks nobody. Events appended after it began are not part of it.
     """
 
-    def __init__(self, streams: Streams, timeline: Timeline, stream: Stream, span: Span) -> None:
+    def __init__(
+        self,
+        streams: Streams,
+        timeline: Timeline,
+        stream: Stream,
+        span: Span,
+        tell: Callable[[Event], Event | None] | None = None,
+    ) -> None:
+        """Make an iterator; ``tell`` returns what may be told of an event, or ``None``."""
         self._streams = streams
         self._timeline = timeline
         self._stream = stream
         self._span = span
+        self._tell = tell
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         for event in self:
@@ -47,10 +56,19 @@ class StateHistory:
 
     def __iter__(self) -> Iterator[Event]:
         for record, position in self._found():
-            yield record.event(*self._stream.name[:2], position)
+            event = record.event(*self._stream.name[:2], position)
+            seen = event if self._tell is None else self._tell(event)
+            if seen is not None:
+                yield seen
 
     def records(self) -> Iterator[Record]:
-        """Yield the records of the events."""
+        """Yield the records of the events, which tell all.
+
+        Raises:
+            InputError: only what may be told is to be told.
+        """
+        if self._tell is not None:
+            raise InputError("a handle gives events, not records")
         return (record for record, _ in self._found())
 
     def _found(self) -> Iterator[tuple[Record, int]]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Generic, Self, TypeVar, Unpack
 
 from statecore.agent_state import AgentState
@@ -13,13 +15,15 @@ from statecore.change import Change, as_change
 from statecore.cursor import Cursor
 from statecore.diff import diff
 from statecore.engine import Engine
-from statecore.errors import BranchExists, InputError, OperationMismatch, Path
+from statecore.errors import AccessDenied, BranchExists, InputError, OperationMismatch, Path
 from statecore.events import Event, EventType
-from statecore.merger import StateMerger
+from statecore.gate import Sees, shown
 from statecore.moments import Point
 from statecore.packed import Packed, thaw
 from statecore.paths import brought_in, find_text, same_at
+from statecore.policy import Permission
 from statecore.register import branch_key, entry, is_open
+from statecore.resolver import StateResolver
 from statecore.state import Root, values_of
 from statecore.stream import Stream, StreamName
 from statecore.taking_back import change_of
@@ -41,7 +45,7 @@ class WhatIf(Generic[_Manager]):
     """The versions of events that no longer fitted, and why."""
 
 
-class StateInquirer(StateMerger):
+class StateInquirer(StateResolver):
     """The part of ``StateManager`` that asks."""
 
     async def blame(
@@ -62,7 +66,9 @@ class StateInquirer(StateMerger):
         until = self._version(at)
         async for event in self.history(key, until=until, newest_first=True):
             if not self._is_same_at(key, path, event.version):
-                return await self._source(key, path, event) if follow else event
+                with suppress(AccessDenied):  # where it came from is not told
+                    return await self._source(key, path, event) if follow else event
+                return event
         return None
 
     async def _source(self, key: str, path: Path, event: Event) -> Event:
@@ -76,7 +82,7 @@ class StateInquirer(StateMerger):
                 return await other.blame(key, path, moment.version, follow=True) or event
         return event
 
-    async def diff_from(self, source: StateMerger | str, at: Point | None = None) -> Change:
+    async def diff_from(self, source: StateResolver | str, at: Point | None = None) -> Change:
         """Return the change that leads from another branch, now or at a moment, to this one now.
 
         It names what differs, however that came about; applied there it makes both the same.
@@ -86,8 +92,11 @@ class StateInquirer(StateMerger):
         """
         await self._load()
         other = await self._other(source)
+        sees = self._guard.sight(Permission.READ)
+        others = other._guard.sight(Permission.READ if at is None else Permission.HISTORY)
         before = self._engine.timeline.root_at(other._stream, other._version(at))
-        return await self._engine.waiter.away(diff, values_of(before), values_of(self._root()))
+        found = await self._engine.waiter.away(diff, values_of(before), values_of(self._root()))
+        return shown(shown(found, sees), others)
 
     async def history_at(self, key: str, path: Path) -> AsyncIterator[Event]:
         """Yield the events that changed what is at a path in a key's value, oldest first."""
@@ -122,15 +131,18 @@ class StateInquirer(StateMerger):
             InputError: good is not good, bad is not bad, or good is not before bad.
         """
         await self._load()
-        states = _States(self._engine, self._stream, self._state)
+        sees = self._guard.sight(Permission.HISTORY)
+        show = partial(self._state, sees=sees)
+        states = _States(self._engine, self._stream, show, sees)
         versions = self._version(good), self._version(bad)
         return await self._engine.waiter.away(bisect, states, *versions, predicate, dict(steps))
 
     async def cursor(self, at: Point | None = None) -> Cursor:
         """Return a cursor at a moment, that steps from version to version, either way."""
         await self._load()
+        sees = self._guard.sight(Permission.HISTORY)
         root = self._engine.timeline.root_at(self._stream, self._version(at))
-        return Cursor(self._engine, self._stream, root)
+        return Cursor(self._engine, self._stream, root, partial(self._state, sees=sees))
 
     async def what_if(
         self,
@@ -156,6 +168,7 @@ class StateInquirer(StateMerger):
             BranchExists: there is a branch of this name.
         """
         await self._load()
+        self._guard.require_fork(name)
         last = self._version(until)
         changed = {*skip, *replace}
         if not changed or not all(0 < version <= last for version in changed):
@@ -227,13 +240,22 @@ class StateInquirer(StateMerger):
 class _States:
     """The states of a stream, as a bisection asks for them."""
 
-    def __init__(self, engine: Engine, stream: Stream, state: Callable[[Root], AgentState]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        stream: Stream,
+        state: Callable[[Root], AgentState],
+        sees: Sees | None,
+    ) -> None:
         self._timeline = engine.timeline
         self._history = engine.streams.aids.history
         self._stream = stream
         self._state = state
+        self._sees = sees
 
     def value_at(self, key: str, version: int) -> tuple[bool, Value]:
+        if self._sees is not None and not self._sees(key):
+            return False, None
         packed = self._timeline.value_at(self._stream, key, version)
         return packed is not None, None if packed is None else thaw(packed)
 

@@ -17,6 +17,7 @@ from typing import Final
 
 from statecore.appends import Append
 from statecore.errors import Conflict, StatecoreError, StoreBusy, StoreClosed
+from statecore.gate import Gate
 from statecore.scribe import Scribe
 from statecore.streams import Streams
 
@@ -34,9 +35,9 @@ def now() -> int:
 class Sequencer:
     """The one place where events get their versions. Safe to use from any thread."""
 
-    def __init__(self, streams: Streams, clock: Callable[[], int] = now) -> None:
+    def __init__(self, streams: Streams, gate: Gate, clock: Callable[[], int] = now) -> None:
         self._log = streams.log
-        self._scribe = Scribe(streams, clock)
+        self._scribe = Scribe(streams, clock, gate)
         self._queue: deque[Append] = deque()
         self._lock = threading.Lock()  # held by whoever writes
         self._signal: queue.SimpleQueue[bool] = queue.SimpleQueue()

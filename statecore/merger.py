@@ -1,4 +1,4 @@
-"""Merging branches of one agent's state, taking back what was done, deciding conflicts."""
+"""Merging branches of one agent's state, and taking back what was done."""
 
 from __future__ import annotations
 
@@ -9,32 +9,31 @@ from typing import Any, Final, Self, Unpack
 
 from statecore.ancestry import Ancestry, moment_of, past_of
 from statecore.appends import Source, WriteOptions
-from statecore.change import Change
-from statecore.errors import Conflict, InputError, Path
+from statecore.errors import Conflict, InputError, MergeConflict
 from statecore.events import EventType
 from statecore.merges import (
     MergeResult,
     OnConflict,
     Plan,
     Strategies,
-    fingerprint,
     nothing,
     plan,
     rules_for,
+    seen_of,
 )
 from statecore.merging import Merged, Rules, done_to, merge3
 from statecore.moments import Point
-from statecore.operations import Put
-from statecore.packed import Packed, to_bytes
+from statecore.packed import Packed
+from statecore.policy import Permission
 from statecore.register import RESOLUTION, branch_key
 from statecore.state import Root
 from statecore.stream import MAIN, StreamName
 from statecore.taking_back import Past, last_act
 from statecore.validator import StateValidator
-from statecore.values import Unresolved, Value, pack
+from statecore.values import Value, pack
 from statecore.writer import ATTEMPTS_MAX
 
-_NO_STRATEGIES: Final[Strategies] = {}
+NO_STRATEGIES: Final[Strategies] = {}
 
 
 class StateMerger(StateValidator):
@@ -48,7 +47,7 @@ class StateMerger(StateValidator):
         at: Point | None = None,
         *,
         on_conflict: OnConflict = "record",
-        strategies: Strategies = _NO_STRATEGIES,
+        strategies: Strategies = NO_STRATEGIES,
         reuse: bool = False,
         dry_run: bool = False,
         **options: Unpack[WriteOptions],
@@ -70,10 +69,13 @@ class StateMerger(StateValidator):
             MergeConflict: with ``on_conflict="raise"``: says all that can't be reconciled.
         """
         source = await self._other(source)
+        reading = Permission.READ if at is None else Permission.HISTORY
+        self._require_told(on_conflict, strategies, (self, source), reading)
         other = source._stream, source._engine.timeline.root_at(source._stream, source._version(at))
         rules = await self._rules(on_conflict, strategies, reuse=reuse)
         make = partial(self._plan_merge, other=other, rules=rules, on_conflict=on_conflict)
-        return await self._carry_out(make, options, dry_run=dry_run)
+        reads = partial(source._guard.require, reading)
+        return await self._carry_out(make, options, dry_run=dry_run, reads=reads)
 
     async def _other(self, source: StateMerger | str) -> StateMerger:
         """Return another branch, by its name or its manager, loaded.
@@ -142,10 +144,11 @@ class StateMerger(StateValidator):
             by: of this actor only.
             on_conflict, dry_run: as for ``merge``.
         """
+        self._require_told(on_conflict, NO_STRATEGIES, (self,), Permission.HISTORY)
         versions = [version] if version is not None else await self._versions(since, until, by)
-        if version is not None and not 0 < version <= await self.version():
+        if version is not None and not 0 < version <= (await self._loaded()).version:
             raise InputError(f"{self._stream.name} has no event {version}")
-        rules = await self._rules(on_conflict, _NO_STRATEGIES)
+        rules = await self._rules(on_conflict, NO_STRATEGIES)
         source = Source(EventType.REVERTED, takes_back=tuple(versions))
         make = partial(self._plan_taking_back, source=source, rules=rules, on_conflict=on_conflict)
         return await self._carry_out(make, options, dry_run=dry_run)
@@ -174,7 +177,7 @@ class StateMerger(StateValidator):
         whose = by or options.get("actor") or self.actor
         options.setdefault("actor", self.actor or by)
         await self._load()
-        records = self.history(newest_first=True).records()
+        records = self._history(self._span(newest_first=True)).records()
 
         def actor_of(version: int) -> str | None:
             return self._engine.timeline.record(self._stream, version).actor
@@ -182,7 +185,7 @@ class StateMerger(StateValidator):
         found = last_act(records, whose, actor_of, undone=kind == EventType.REDONE)
         if not found:
             return None
-        rules = await self._rules("record", _NO_STRATEGIES)
+        rules = await self._rules("record", NO_STRATEGIES)
         source = Source(kind, takes_back=(found,))
         make = partial(self._plan_taking_back, source=source, rules=rules, on_conflict="record")
         return await self._carry_out(make, options, dry_run=False)
@@ -221,11 +224,12 @@ class StateMerger(StateValidator):
         Additions, and items for a list, build on what is here; other changes are merged.
         """
         source = await self._other(source)
+        self._require_told(on_conflict, NO_STRATEGIES, (self, source), Permission.HISTORY)
         other_root = source._root()
         if not versions or not all(0 < version <= other_root.version for version in versions):
             raise InputError(f"{source._stream.name} has events 1 to {other_root.version}")
         other = source._past(other_root)
-        rules = await self._rules(on_conflict, _NO_STRATEGIES)
+        rules = await self._rules(on_conflict, NO_STRATEGIES)
         origin = Source(EventType.PICKED, tuple(source._moment(version) for version in versions))
 
         def make(root: Root) -> Plan:
@@ -233,7 +237,8 @@ class StateMerger(StateValidator):
             is_needed = merged.change.touches_anything
             return plan(root.version, merged, origin, on_conflict, is_needed=is_needed)
 
-        return await self._carry_out(make, options, dry_run=dry_run)
+        reads = partial(source._guard.require, Permission.HISTORY)
+        return await self._carry_out(make, options, dry_run=dry_run, reads=reads)
 
     async def rebase(self, onto: StateMerger | str = MAIN, **options: Unpack[WriteOptions]) -> Self:
         """Begin this branch anew at the end of another, its own events done again one by one.
@@ -247,11 +252,12 @@ class StateMerger(StateValidator):
         key = branch_key(self.branch_name)
         if isinstance(onto, str):
             onto = await self.branch(onto, create=False)
-        fork = onto._moment(await onto.version())
+        onto._guard.require_fork(self.branch_name)
+        fork = onto._moment((await onto._loaded()).version)
         generation = self._unused(self.branch_name, self._stream.name.generation + 1)
         new = self._on(StreamName(self.agent_id, self.branch_name, generation), fork)
         await self._load()
-        async for event in self.history(since=self._stream.fork):
+        async for event in self._history(self._span(since=self._stream.fork)):
             if event.change.touches_anything:
                 await new.cherry_pick(
                     self,
@@ -269,77 +275,17 @@ class StateMerger(StateValidator):
         await self._register().atomic_update(key, move, **options)
         return new
 
-    async def contested(self) -> dict[str, list[str]]:
-        """Return the keys that this branch and others changed since they parted, with those others.
-
-        Only keys for which no strategy is recorded: merging them may end in conflicts.
-        """
-        rules = await self._rules("record", _NO_STRATEGIES)
-        ancestry = Ancestry(self._engine.streams, self._engine.timeline, self.agent_id)
-        others = [MAIN, *(branch.name for branch in await self.branches())]
-        found: dict[str, list[str]] = {}
-        for name in others:
-            other = await self.branch(name, create=False)
-            if other._stream is not self._stream:
-                fork = ancestry.fork(
-                    (self._stream, self._root()), (other._stream, (await other._loaded()))
-                )
-                mine, theirs = done_to(fork.state, fork.ours), done_to(fork.state, fork.theirs)
-                for key in sorted(mine.keys() & theirs.keys()):
-                    if rules.strategy(key) is None:
-                        found.setdefault(key, []).append(name)
-        return found
-
-    # Conflicts
-
-    async def conflicts(self) -> dict[Path, Unresolved]:
-        """Return what is in conflict in the state now, by path."""
-        state = await self.at()
-        return state.conflicts
-
-    async def resolve(
+    def _require_told(
         self,
-        key: str,
-        value: Value = None,
-        *,
-        path: Path = (),
-        pick: int | None = None,
-        remember: bool = False,
-        **options: Unpack[WriteOptions],
-    ) -> int:
-        """Decide a conflict, and return the version this made.
-
-        Args:
-            key: the key.
-            value: what it is to be.
-            path: the path to the conflict within the key's value, where it is in a nested one.
-            pick: take the side of this number, as ``conflicts`` lists them, instead of a value.
-            remember: decide the same conflict likewise when a merge with ``reuse`` meets it.
-
-        Raises:
-            InputError: there is no such conflict, or side.
-        """
-        state = await self.at()
-        found = state.conflicts.get((key, *path))
-        if found is None:
-            raise InputError(f"nothing is in conflict at {'/'.join(map(str, (key, *path)))}")
-        packed: Packed | None
-        if pick is None:
-            packed = pack(value, (key, *path))
-        elif 0 <= pick < len(found.adds):
-            packed = found.adds[pick]
-        else:
-            raise InputError(f"there are {len(found.adds)} sides, counted from 0")
-        change = state.decided(key, path, packed)
-        options.setdefault("expected_version", state.version)
-        version = await self._write(change, options, {key}, source=Source(EventType.RESOLVED))
-        if remember and packed is not None:
-            register = self._register()
-            await register.apply(
-                Change({RESOLUTION + fingerprint(found.packed): Put(to_bytes(packed))}),
-                actor=self.actor,
-            )
-        return version
+        on_conflict: OnConflict,
+        strategies: Strategies,
+        sides: tuple[StateMerger, ...],
+        operation: Permission,
+    ) -> None:
+        """Refuse functions that would be told of values that may not be read."""
+        if callable(on_conflict) or any(map(callable, strategies.values())):
+            for side in sides:
+                side._guard.require(operation, whole=True)
 
     async def _loaded(self) -> Root:
         await self._load()
@@ -352,7 +298,7 @@ class StateMerger(StateValidator):
     async def _rules(
         self, on_conflict: OnConflict, strategies: Strategies, *, reuse: bool = False
     ) -> Rules:
-        recorded = list((await self.strategies()).items())
+        recorded = list((await self._strategies()).items())
         remembered: dict[str, Packed] = {}
         if reuse:
             kept = await self._register().at()
@@ -369,17 +315,33 @@ class StateMerger(StateValidator):
         if since is None and until is None and by is None:
             raise InputError("say what to revert: a version, a range, or whose")
         await self._load()
-        return [event.version async for event in self.history(since=since, until=until, actor=by)]
+        history = self._history(self._span(actor=by, since=since, until=until))
+        return [event.version async for event in history]
 
     async def _carry_out(
-        self, make: Callable[[Root], Plan], options: WriteOptions, *, dry_run: bool
+        self,
+        make: Callable[[Root], Plan],
+        options: WriteOptions,
+        *,
+        dry_run: bool,
+        reads: Callable[[str], None] | None = None,
     ) -> MergeResult:
-        """Make a plan for the state as it is and record it; anew where others changed its keys."""
+        """Make a plan for the state as it is and record it; anew where others changed its keys.
+
+        ``reads`` refuses a key that may not be read where it comes from.
+        """
         for attempt in range(ATTEMPTS_MAX):
             await self._load()
-            made = await self._engine.waiter.away(make, self._root())
+            sees = self._guard.sight(Permission.READ, blind=True)
+            try:
+                made = await self._engine.waiter.away(make, self._root())
+            except MergeConflict as conflict:
+                raise (conflict if sees is None else conflict.narrowed(sees)) from None
+            if reads is not None:
+                for key in made.result.change.operations:
+                    reads(key)
             if dry_run or made.source is None:
-                return made.result
+                return seen_of(made.result, sees)
             try:
                 version = await self._write(
                     made.result.change,
@@ -391,5 +353,5 @@ class StateMerger(StateValidator):
                 if "expected_version" in options or attempt == ATTEMPTS_MAX - 1:
                     raise
             else:
-                return replace(made.result, version=version)
+                return replace(seen_of(made.result, sees), version=version)
         raise AssertionError  # the last attempt returned or raised

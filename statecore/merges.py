@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Final, Literal, TypeAlias
 
@@ -59,6 +59,19 @@ class Plan:
     def reads(self) -> set[str]:
         """The keys that the plan looked at."""
         return {*self.result.change.operations, *self.result.keys_both}
+
+
+def seen_of(result: MergeResult, sees: Callable[[str], bool] | None) -> MergeResult:
+    """Return what may be seen of a result."""
+    if sees is None:
+        return result
+    change = result.change
+    return replace(
+        result,
+        change=Change({k: op for k, op in change.operations.items() if sees(k)}, change.cleared),
+        conflicts={path: each for path, each in result.conflicts.items() if sees(str(path[0]))},
+        keys_both=tuple(filter(sees, result.keys_both)),
+    )
 
 
 def plan(

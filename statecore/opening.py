@@ -24,6 +24,7 @@ from statecore.errors import (
     StoreNotFound,
 )
 from statecore.events import Birth
+from statecore.gate import Gate
 from statecore.keys import (
     FileKeyStore,
     KeyProvider,
@@ -35,6 +36,7 @@ from statecore.keys import (
     provider_of,
 )
 from statecore.keys.providers import GivenKey
+from statecore.ledger import Ledger
 from statecore.lineage import InheritedKeyHistory
 from statecore.log import Sequencer, now
 from statecore.projections import FoldedKeyHistory, StoredKeyHistory
@@ -200,7 +202,12 @@ class _Parts:
     """One open log, wired."""
 
     def __init__(
-        self, log: LogStore, ring: KeyRing, options: Options, waiter: Callable[[Sequencer], Waiter]
+        self,
+        log: LogStore,
+        ring: KeyRing,
+        options: Options,
+        waiter: Callable[[Sequencer], Waiter],
+        gate: Gate | None = None,
     ) -> None:
         self._log = log
         self._ring = ring
@@ -217,12 +224,18 @@ class _Parts:
             values=WarmValues(options.cache_mib * _MEBIBYTE // 4),
         )
         streams = Streams(log, ring, aids, options.cache_mib * _MEBIBYTE // 2)
-        sequencer = Sequencer(streams, options.clock)
+        self._gate = gate or Gate(streams)
+        sequencer = Sequencer(streams, self._gate, options.clock)
+        self._ledger: Ledger | None = None
+        if gate is None:
+            self._ledger = Ledger(streams, sequencer, options.clock, _report)
+            self._gate.witness = self._ledger
         self.heads = HeadKeeper(log, options.signer or log_signer(ring), _report)
         self._sweeper = Sweeper(ring, sequencer, options.clock, _report)
         self._runtime: _Parts | None = None
         self.engine = Engine(
             streams=streams,
+            gate=self._gate,
             sequencer=sequencer,
             timeline=Timeline(streams),
             waiter=waiter(sequencer),
@@ -236,7 +249,8 @@ class _Parts:
     def runtime(self) -> Engine:
         if self._runtime is None:
             log, ring = _open_memory(GivenKey(secrets.token_bytes(KEY_BYTES)))
-            self._runtime = _Parts(log, ring, self._options, self._new_waiter)
+            # What may be done to a state does not depend on how long it lives.
+            self._runtime = _Parts(log, ring, self._options, self._new_waiter, self._gate)
         return self._runtime.engine
 
     def births(self, engine: Engine | None = None) -> Iterator[Birth]:
@@ -261,6 +275,8 @@ class _Parts:
     def close(self) -> None:
         if self._runtime is not None:
             self._runtime.close()
+        if self._ledger is not None:
+            self._ledger.close()
         self._sweeper.close()
         self.engine.sequencer.close()
         self.heads.close()

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Self
 
+from statecore.access import FULL, Authority, Decision, operation_of
 from statecore.agent_state import AgentState
 from statecore.change import Change
 from statecore.engine import Engine
 from statecore.errors import DamagedRecord, InputError, StoreClosed, VersionNotFound
 from statecore.events import Event, Kind, Moment
+from statecore.gate import Guard, Sees, shown, told
 from statecore.history import Span, StateHistory
 from statecore.moments import Point, version_of
 from statecore.packed import thaw
+from statecore.policy import Permission, Principal
 from statecore.state import Root
 from statecore.stream import STALE, StreamName
 from statecore.values import Value
@@ -25,6 +28,8 @@ _DIFF_NEAR: Final = 256  # events; composing so many takes about a millisecond
 
 class StateReader:
     """The half of ``StateManager`` that reads."""
+
+    _is_of_the_house = False  # whether what it reads is for the house's own decisions
 
     def __init__(
         self,
@@ -36,9 +41,15 @@ class StateReader:
         ttl: timedelta | None = None,
         origin: Moment | None = None,
         subject: str | None = None,
+        authority: Authority = FULL,
     ) -> None:
         self._engine = engine
         self._stream = engine.streams.open(name, origin)
+        self._authority = authority
+        self._guard = Guard(engine.gate, None if self._is_of_the_house else authority, name)
+        # Looked at by every reading of a key: whether anything is to be asked.
+        self._policies = engine.gate.stream
+        self._is_limited = bool(authority.limits) or not engine.gate.serves(engine.streams)
         self._kind = kind
         self._ttl = ttl
         self._subject = subject
@@ -49,6 +60,11 @@ class StateReader:
     def agent_id(self) -> str:
         """Whose state it is."""
         return self._stream.name.agent_id
+
+    @property
+    def authority(self) -> Authority:
+        """What it acts by: who, and what it was narrowed to."""
+        return self._authority
 
     @property
     def branch_name(self) -> str:
@@ -76,6 +92,7 @@ class StateReader:
             into: a pydantic model to return the value as.
 
         Raises:
+            AccessDenied: the key may not be read.
             Expired, Erased: the state has ended; it is not read as empty.
         """
         if not self.is_loaded:
@@ -90,6 +107,8 @@ class StateReader:
     def get_now(self, key: str, default: Value = None, *, into: type[Any] | None = None) -> Value:
         """Return what ``get_state`` does, where the state is loaded."""
         cell = self._root().cells.get(key)
+        if self._policies.root.cells or self._is_limited:
+            self._guard.require(Permission.READ, key)
         if cell is None:
             return default
         value = thaw(cell[1])
@@ -98,17 +117,20 @@ class StateReader:
     async def at(self, point: Point | None = None) -> AgentState:
         """Return the whole state at a moment: a version, a time, a tag, a position; or now.
 
-        At a time, it is the state after the last event recorded up to then.
+        At a time, it is the state after the last event recorded up to then. Keys that may not be
+        read are left out of it, and ``is_filtered`` says so.
 
         Raises:
+            AccessDenied: no key may be read.
             VersionNotFound, TagNotFound: there is no such moment.
             Expired, Erased: the state has ended, or what came before that moment was erased.
         """
         await self._load()
+        sees = self._guard.sight(Permission.READ if point is None else Permission.HISTORY)
         timeline, stream, version = self._engine.timeline, self._stream, self._version(point)
         if timeline.is_near(stream, version):
-            return self._state(timeline.root_at(stream, version))
-        return self._state(await self._engine.waiter.away(timeline.root_at, stream, version))
+            return self._state(timeline.root_at(stream, version), sees)
+        return self._state(await self._engine.waiter.away(timeline.root_at, stream, version), sees)
 
     async def value_at(self, key: str, point: Point, default: Value = None) -> Value:
         """Return a fresh value of one key at a moment, without building the whole state."""
@@ -118,12 +140,16 @@ class StateReader:
 
     def value_now(self, key: str, point: Point, default: Value = None) -> Value:
         """Return what ``value_at`` does, where the state is loaded."""
-        packed = self._engine.timeline.value_at(self._stream, key, self._version(point))
+        version = self._version(point)
+        if self._policies.root.cells or self._is_limited:
+            self._guard.require(Permission.HISTORY, key)
+        packed = self._engine.timeline.value_at(self._stream, key, version)
         return default if packed is None else thaw(packed)
 
     async def version(self) -> int:
         """Return the version of the state now: how many events it has; 0 before the first."""
         await self._load()
+        self._guard.require(Permission.READ)
         return self._engine.streams.refresh(self._stream).version
 
     async def position_of(self, version: int) -> int:
@@ -134,6 +160,7 @@ class StateReader:
             InputError: this store does not tell positions.
         """
         await self._load()
+        self._guard.require(Permission.HISTORY)
         if version < 1:
             raise VersionNotFound(f"{self._stream.name}: events have versions from 1 on")
         self._engine.timeline.require_version(self._stream, version)
@@ -145,19 +172,22 @@ class StateReader:
     async def start(self) -> int:
         """Return the version that its own history begins after: of a fork, or an erasure; or 0."""
         await self._load()
+        self._guard.require(Permission.READ)
         return self._stream.first_own - 1
 
     async def diff(self, point: Point, other: Point | None = None) -> Change:
         """Return the change that leads from one moment to another, or to now.
 
-        Print it, or apply it. Forwards it is what was done in between, composed into one.
+        Print it, or apply it. Forwards it is what was done in between, composed into one. Keys that
+        may not be read are left out.
         """
         await self._load()
+        sees = self._guard.sight(Permission.HISTORY)
         between = self._engine.timeline.change_between
         stream, version, to = self._stream, self._version(point), self._version(other)
         if abs(to - version) <= _DIFF_NEAR:
-            return between(stream, version, to)
-        return await self._engine.waiter.away(between, stream, version, to)
+            return shown(between(stream, version, to), sees)
+        return shown(await self._engine.waiter.away(between, stream, version, to), sees)
 
     async def states(self, since: Point, until: Point | None = None) -> list[AgentState]:
         """Return the state at each version after a moment up to another, or now, oldest first.
@@ -165,9 +195,10 @@ class StateReader:
         They share what did not change, so many cost little more than one.
         """
         await self._load()
+        sees = self._guard.sight(Permission.HISTORY)
         stream, after, last = self._stream, self._version(since), self._version(until)
         roots = await self._engine.waiter.away(self._engine.timeline.roots, stream, after, last)
-        return [self._state(root) for root in roots]
+        return [self._state(root, sees) for root in roots]
 
     async def find_event(self, event_id: str) -> int:
         """Return the version of the event with an id its caller chose; 0 if there is none.
@@ -175,6 +206,7 @@ class StateReader:
         Of this branch's own events: an id may be used once on each.
         """
         await self._load()
+        self._guard.require(Permission.HISTORY)
         if self._root().version == 0:
             return 0
         return self._engine.streams.aids.history.find_id(self._stream, event_id)
@@ -190,6 +222,9 @@ class StateReader:
     ) -> StateHistory:
         """Return the events: of all or of one key, of anybody or one actor, from after a moment.
 
+        Of an event, keys that may not be read are left out, and its ``is_filtered`` says so; one
+        that did nothing else is left out itself. Permission is asked for again at each event.
+
         Args:
             key: only events that touched this key.
             actor: only events of this actor.
@@ -197,26 +232,53 @@ class StateReader:
             until: only events up to this moment.
             newest_first: backwards.
         """
+        span = self._span(key, actor, since, until, newest_first=newest_first)
+        self._guard.require(Permission.HISTORY, key)
+        return self._history(span, self._tell)
+
+    def _span(
+        self,
+        key: str | None = None,
+        actor: str | None = None,
+        since: Point | None = None,
+        until: Point | None = None,
+        *,
+        newest_first: bool = False,
+    ) -> Span:
         last = self._version(until)
         first = self._stream.first_version - 1 if last else 0
-        span = Span(
+        return Span(
             after=max(first, 0 if since is None else self._version(since)),
             until=last,
             key=key,
             actor=actor,
             newest_first=newest_first,
         )
-        return StateHistory(self._engine.streams, self._engine.timeline, self._stream, span)
+
+    def _history(
+        self, span: Span, tell: Callable[[Event], Event | None] | None = None
+    ) -> StateHistory:
+        streams, timeline = self._engine.streams, self._engine.timeline
+        return StateHistory(streams, timeline, self._stream, span, tell)
+
+    def _tell(self, event: Event) -> Event | None:
+        """Return what may be told of an event now."""
+        return told(event, self._guard.sight(Permission.HISTORY, blind=True))
 
     async def tags(self) -> dict[str, int]:
         """Return the version that each tag names."""
         await self._load()
+        self._guard.require(Permission.READ)
         return dict(self._root().tags)
 
     async def watch(self, since: Point | None = None) -> AsyncIterator[Event]:
         """Yield the events after a moment, or from now on, as they come; ends with the store.
 
-        Events of this process come at once, those of others within 50 ms. None is left out.
+        Events of this process come at once, those of others within 50 ms. None is left out, but
+        what may not be read, as in ``history``.
+
+        Raises:
+            AccessDenied: no key may be read, or none any more.
         """
         version = self._version(since)
         bell = self._engine.waiter.bell()
@@ -224,8 +286,10 @@ class StateReader:
         try:
             while True:
                 for event in self._events_after(version):
-                    yield event
                     version = event.version
+                    seen = self._tell(event)
+                    if seen is not None:
+                        yield seen
                 await bell.wait()
         except StoreClosed:
             return
@@ -233,9 +297,49 @@ class StateReader:
             end()
 
     def _events_after(self, version: int) -> StateHistory:
+        self._guard.require(Permission.HISTORY)
         head = self._engine.streams.refresh(self._stream).version
         span = Span(max(version, self._stream.first_version - 2), head)
-        return StateHistory(self._engine.streams, self._engine.timeline, self._stream, span)
+        return self._history(span)
+
+    def validate_access(self, operation: str, key: str | None = None) -> Decision:
+        """Return whether something may be done by this handle on this branch now, and why.
+
+        Nothing is done, and nothing is recorded.
+
+        Args:
+            operation: one of ``statecore.Permission``.
+            key: to which key; where left out, to any at all.
+        """
+        return self._guard.decision(operation_of(operation), key)
+
+    def restricted(
+        self,
+        principal: Principal | str | None = None,
+        *,
+        operations: Iterable[str] | None = None,
+        keys: Iterable[str] | None = None,
+        read_only: bool = False,
+    ) -> Self:
+        """Return a manager of the same state that may do less; there is no way back from it.
+
+        Args:
+            principal: who it is to act for. The first one named on a manager that was not narrowed
+                is who it acts for; each further one must be allowed a thing as well.
+            operations: only these, by the names of ``statecore.Permission``.
+            keys: only keys of these patterns, and nothing that concerns a state as a whole.
+            read_only: only what changes nothing.
+        """
+        narrowed = self._authority.narrowed(principal, operations, keys, read_only=read_only)
+        return type(self)(
+            self._engine,
+            self._stream.name,
+            actor=self.actor or (narrowed.principals[0].id if narrowed.principals else None),
+            kind=self._kind,
+            ttl=self._ttl,
+            origin=self._stream.origin,
+            authority=narrowed,
+        )
 
     async def _load(self) -> None:
         """Load the state before its first use, which may take a while."""
@@ -251,11 +355,14 @@ class StateReader:
             stream.require_readable(self._engine.clock())
         return root
 
-    def _state(self, root: Root) -> AgentState:
+    def _state(self, root: Root, sees: Sees | None) -> AgentState:
         stream, birth = self._stream, self._stream.birth
-        load = partial(self._engine.timeline.event, stream)
+        load = partial(self._event_of, sees=sees)
         kind = birth.kind if birth else None
-        return AgentState(*stream.name[:2], kind, root, load, stream.name.generation)
+        return AgentState(*stream.name[:2], kind, root, load, sees, stream.name.generation)
+
+    def _event_of(self, root: Root, sees: Sees | None) -> Event | None:
+        return told(self._engine.timeline.event(self._stream, root), sees)
 
     def _version(self, point: Point | None) -> int:
         try:

@@ -8,11 +8,13 @@ from dataclasses import replace
 from typing import Final
 
 from statecore.appends import Append
+from statecore.change import Change
 from statecore.codec import Record, Sealer, Writer, pack_body, read_epoch, read_time
 from statecore.codec.record import make_body
 from statecore.conflicts import Pending
 from statecore.errors import LimitExceeded, StoreFailure
 from statecore.events import EventType, join
+from statecore.gate import Gate
 from statecore.judge import Judge
 from statecore.keys import DataKey
 from statecore.keys.ring import LOG_EPOCH
@@ -29,8 +31,9 @@ _SEQUENCES_MAX: Final = (1 << 32) - (1 << 20)  # an event's id has four bytes fo
 class Scribe:
     """Writes batches. Only one thread at a time may ask it to."""
 
-    def __init__(self, streams: Streams, clock: Callable[[], int]) -> None:
+    def __init__(self, streams: Streams, clock: Callable[[], int], gate: Gate) -> None:
         self._streams = streams
+        self._gate = gate
         self._log = streams.log
         self._ring = streams.ring
         self._clock = clock
@@ -54,7 +57,9 @@ class Scribe:
             writer = self._writer or self._new_writer(turn)
             self._ring.begin()
             time = self._next_time()
-            page = _Page(self._streams, self._judge, turn, writer, self._freshness, time)
+            page = _Page(
+                self._streams, self._gate, self._judge, turn, writer, self._freshness, time
+            )
             accepted = [append for append in batch if page.try_append(append)]
             if accepted:
                 written = page.commit()
@@ -128,6 +133,7 @@ class _Page:
     def __init__(
         self,
         streams: Streams,
+        gate: Gate,
         judge: Judge,
         turn: Turn,
         writer: Writer,
@@ -136,6 +142,7 @@ class _Page:
     ) -> None:
         self.writer = writer
         self._time = time
+        self._gate = gate
         self._judge = judge
         self._freshness = freshness  # which can't change while the turn is ours
         self.last_number = 0
@@ -156,6 +163,7 @@ class _Page:
                 self.expired.add(append.stream)
                 self.postponed.append(append)
                 return False
+            self._require_access(append, append.change, pending.root)
             if append.subject is not None:
                 pending.require_subject(append.subject)
             if append.event_id is not None and (version := pending.find_id(append.event_id)):
@@ -170,6 +178,9 @@ class _Page:
             append.fail(error)
             return False
         return True
+
+    def _require_access(self, append: Append, change: Change, root: Root) -> None:
+        self._gate.require(append, change, root.cells, self._streams, self._root_of)
 
     def _pending_of(self, stream: Stream) -> Pending:
         pending = Pending(stream, self._root_of(stream), self._streams)
@@ -194,6 +205,7 @@ class _Page:
         judged = self._judge.judge(stream, change, root.cells, cells, self._root_of)
         if judged is not change:  # references are cleared with it
             change = judged
+            self._require_access(append, change, root)
             wire, cells, weight = decide(root, change, pending.last_touched)
         tags_after = name_version(root.tags, append.tag) if append.tag else root.tags
         version, birth, new_key = root.version + 1, None, None

@@ -108,7 +108,7 @@ def _unpack(version: int, body: bytes, engine: Engine) -> tuple[AgentState, Stre
         from_stream = StreamName(agent_id, *owner)
         load = partial(_event, engine, from_stream)
         kept = None if kind is None else Kind(kind)
-        return AgentState(agent_id, branch, kept, root, load, generation), from_stream
+        return AgentState(agent_id, branch, kept, root, load, None, generation), from_stream
     except (msgpack.UnpackException, ValueError, TypeError) as error:
         raise DamagedRecord("this sealed state does not parse") from error
 

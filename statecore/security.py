@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from typing import BinaryIO
 
 from statecore import handover, sealing
+from statecore.access import Context, Decision, validate_access
 from statecore.agent_state import AgentState
 from statecore.engine import Engine
 from statecore.handover import ImportedState
+from statecore.policy import Permission
+from statecore.warden import StoreAccess
 
 __all__ = ["ImportedState", "StateSecurityManager"]
 
@@ -16,8 +19,17 @@ __all__ = ["ImportedState", "StateSecurityManager"]
 class StateSecurityManager:
     """Seals states and opens them, under either face. Made by ``StateStore.security``."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, access: StoreAccess) -> None:
         self._engine = engine
+        self._access = access
+
+    @staticmethod
+    def validate_access(operation: Permission | str, context: Context) -> Decision:
+        """Decide whether an operation is allowed in a context, with the rules that decide it. Pure.
+
+        What a store's policy says now, or said, is asked with ``store.access.decide``.
+        """
+        return validate_access(operation, context)
 
     def encrypt_state(self, state: AgentState) -> bytes:
         """Return a whole state as sealed bytes, to be kept anywhere.
@@ -28,8 +40,11 @@ class StateSecurityManager:
 
         Raises:
             InputError: the state was never written to in this store.
+            AccessDenied: the state shows only a part, and the whole may not be read.
             Erased, Expired: it has ended meanwhile.
         """
+        if state.is_filtered:  # the seal would hold all of it
+            self._access.require(Permission.READ, state.id)
         return sealing.encrypt_state(self._engine, state)
 
     def decrypt_state(
@@ -46,11 +61,13 @@ class StateSecurityManager:
             InputError: it is another's, or of another version.
             Erased, Expired: the state has ended since.
             DamagedRecord: it was changed, is another store's, or no sealed state.
+            AccessDenied: the whole state may not be read.
         """
-        return sealing.decrypt_state(self._engine, sealed, agent_id, version)
+        state = sealing.decrypt_state(self._engine, sealed, agent_id, version)
+        self._access.require(Permission.READ, state.id)
+        return state
 
-    @staticmethod
-    def export_state(state: AgentState, target: BinaryIO, recipients: Sequence[str]) -> None:
+    def export_state(self, state: AgentState, target: BinaryIO, recipients: Sequence[str]) -> None:
         """Write a state for other parties: an age file (c2sp.org/age) that only they can read.
 
         What it holds is lines of JSON; any implementation of age opens it. It does not end with the
@@ -65,7 +82,9 @@ class StateSecurityManager:
         Raises:
             InvalidKey: one of the recipients is none.
             InputError: there is none, or ``statecore[age]`` is not installed.
+            AccessDenied: ``export`` is not permitted.
         """
+        self._access.require(Permission.EXPORT, state.id)
         handover.export_state(state, target, recipients)
 
     @staticmethod

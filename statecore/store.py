@@ -2,86 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import partial
-from typing import Final, Protocol, Self
+from typing import Any, Self
 
+from statecore.access import FULL, Authority
 from statecore.blocking import BlockingManager
 from statecore.change import CLEAR, Change
 from statecore.custody import BlockingKeyCustody, KeyCustody
 from statecore.engine import Engine
 from statecore.errors import InputError
 from statecore.events import Birth, Kind
-from statecore.log import Sequencer
 from statecore.manager import StateManager
+from statecore.parts import Faced, Parts, StoreStatistics, kind_of, time_to_live
+from statecore.policy import Permission, Principal
 from statecore.register import REGISTER
 from statecore.security import StateSecurityManager
 from statecore.stream import MAIN, StreamName
 from statecore.values import check_key, check_text
-from statecore.waiting import AsyncWaiter, BlockingWaiter, Waiter, run
-
-_TTL_MAX: Final = timedelta(days=365_000)  # what its end is kept in has 64 bits
-
-
-class Heads(Protocol):
-    """The signed heads of the audit tree, and proofs that lead to them."""
-
-    def head(self) -> bytes:
-        """Return the signed head of all that is in the log now."""
-
-    def prove(self, position: int) -> bytes:
-        """Return the proof that the event at a position is in the log."""
-
-    def policy(self) -> bytes:
-        """Return the policy that trusts this log's key."""
+from statecore.waiting import AsyncWaiter, BlockingWaiter, run
+from statecore.warden import BlockingAccess, StoreAccess
 
 
-class Parts(Protocol):
-    """What the front door composes."""
+class _Housekeeper(StateManager):
+    """A manager by which the store looks for itself."""
 
-    engine: Engine
-
-    @property
-    def heads(self) -> Heads:
-        """The signed heads."""
-
-    def runtime(self) -> Engine:
-        """Return the engine of states that live in memory only."""
-
-    def engines(self) -> list[Engine]:
-        """Return the engine, and that of states in memory once there is one."""
-
-    def births(self, engine: Engine | None = None) -> Iterator[Birth]:
-        """Yield what the first event of each stream says of it, oldest first."""
-
-    def sweep(self) -> int:
-        """End what has expired; return how many states that were."""
-
-    def close(self) -> None:
-        """Write what waits, and let go of everything."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoreStatistics:
-    """How much there is in a store."""
-
-    events: int
-    streams: int
-    files_bytes: dict[str, int]
-
-    @property
-    def bytes_in_all(self) -> int:
-        """The bytes of all files together."""
-        return sum(self.files_bytes.values())
+    _is_of_the_house = True
 
 
 class StateStore:
     """A store, open for coroutines. Made by ``statecore.open``."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, authority: Authority = FULL) -> None:
         self._parts = parts
+        self._authority = authority
         self._engine = parts.engine
 
     def manager(
@@ -97,7 +52,7 @@ class StateStore:
 
         Args:
             agent_id: whose state, any string of at most 1,024 bytes.
-            actor: who writes through this manager.
+            actor: who writes through this manager; where a principal does, its id by default.
             kind: ``persistent`` (a new state's default), ``runtime``, ``shared`` or ``temporary``;
                 left out, an old state is taken as what it is.
             ttl: how long a temporary state lives from its first write on, in seconds or as a
@@ -114,25 +69,56 @@ class StateStore:
         for what, text in (("actor", actor), ("subject", subject)):
             if text is not None:
                 check_text(what, text)
-        kind = None if kind is None else _kind(kind)
+        kind = None if kind is None else kind_of(kind)
         if (kind == Kind.TEMPORARY) != (ttl is not None):
             raise InputError("a temporary state, and no other, has a ttl")
-        ttl = None if ttl is None else _time_to_live(ttl)
+        ttl = None if ttl is None else time_to_live(ttl)
         engine = self._parts.runtime() if kind == Kind.RUNTIME else self._engine
-        name = StreamName(agent_id, MAIN)
-        return StateManager(engine, name, actor=actor, kind=kind, ttl=ttl, subject=subject)
+        if actor is None and self._authority.principals:
+            actor = self._authority.principals[0].id
+        return StateManager(
+            engine,
+            StreamName(agent_id, MAIN),
+            actor=actor,
+            kind=kind,
+            ttl=ttl,
+            subject=subject,
+            authority=self._authority,
+        )
+
+    def as_principal(
+        self, principal: Principal | str, *, context: Mapping[str, Any] | None = None
+    ) -> StateStore:
+        """Return the same open store for somebody, who may do what the policy permits them.
+
+        Of a store that is somebody's already, what both may do. Closing either closes both.
+
+        Args:
+            principal: who, by id or with roles and attributes.
+            context: attributes of what it is for, which rules may ask for.
+        """
+        return StateStore(self._parts, self._authority.narrowed(principal, attributes=context))
+
+    @property
+    def access(self) -> StoreAccess:
+        """Who may do what, and what was denied."""
+        return StoreAccess(self._engine, self._authority)
 
     async def agents(self) -> list[Birth]:
         """Return what is known of each agent's state: whose and which kind; oldest first.
 
         Of its main branch, or of the first other one where nothing was written to that. Runtime
-        states and erased ones are not among them; ``StateManager.branches`` tells of forks.
+        states and erased ones are not among them; ``StateManager.branches`` tells of forks. Nor are
+        those of which nothing may be read.
         """
-        return await self._engine.waiter.away(self._agents)
+        found = await self._engine.waiter.away(self._agents)
+        return [birth for birth in found if self.access.may_see(birth.agent_id)]
 
     def _agents(self) -> list[Birth]:
         found: dict[str, Birth] = {}
         for birth in self._parts.births():
+            if not birth.agent_id:
+                continue  # the store's own
             if birth.branch == MAIN or (birth.branch != REGISTER and birth.agent_id not in found):
                 found[birth.agent_id] = birth
         return list(found.values())
@@ -142,12 +128,24 @@ class StateStore:
 
         What the durable state held before is replaced; its history stays. The runtime state goes
         on as it is.
+
+        Raises:
+            AccessDenied: not all of it may be read, or written there.
         """
         if manager.kind != Kind.RUNTIME:
             raise InputError(f"{manager.agent_id} is durable already")
         state = await manager.at()
+        if state.is_filtered:  # a part would replace the whole
+            access = StoreAccess(self._engine, manager.authority)
+            access.require(Permission.READ, manager.agent_id)
         name = StreamName(manager.agent_id)
-        durable = StateManager(self._engine, name, actor=manager.actor, subject=manager.subject)
+        durable = StateManager(
+            self._engine,
+            name,
+            actor=manager.actor,
+            subject=manager.subject,
+            authority=manager.authority,
+        )
         durable = await durable.branch(manager.branch_name)  # which the register then knows
         change: Change = CLEAR
         for key, value in state.items():
@@ -167,8 +165,13 @@ class StateStore:
 
         The sealed events stay, and an event on each branch says that it was erased. Writing to the
         agent begins anew. What was never written is erased already.
+
+        Raises:
+            AccessDenied: ``erase`` is not permitted, or forbidden for any key of it.
         """
-        branches = await self.manager(agent_id).branches_ever()
+        self.access.require(Permission.ERASE, agent_id)
+        whose = StreamName(self.manager(agent_id).agent_id)
+        branches = await _Housekeeper(self._engine, whose).branches_ever()
         found = [self._engine.streams.id_of(name) for name in branches]
         await self._engine.waiter.away(self._engine.sequencer.erase, lambda: found)
 
@@ -193,6 +196,7 @@ class StateStore:
             VersionNotFound, BranchNotFound, Erased: there is no such event.
             InputError: this store does not tell positions.
         """
+        self.access.require(Permission.AUDIT)
         main = self.manager(agent_id)
         manager = main if branch == MAIN else await main.branch(branch, create=False)
         position = await manager.position_of(version)
@@ -211,8 +215,16 @@ class StateStore:
         Those are the agents that were begun with that ``subject``, on all of their branches, with
         those of this process's runtime states. All or none: one turn records that they are erased,
         and keys that a kill leaves are destroyed when the store is next opened.
+
+        Raises:
+            AccessDenied: ``erase`` is not permitted for one of them; nothing was erased.
         """
         found: set[str] = set()
+        for birth in [
+            each for engine in self._parts.engines() for each in self._parts.births(engine)
+        ]:
+            if birth.subject == subject:
+                self.access.require(Permission.ERASE, birth.agent_id)
         for engine in self._parts.engines():
             choose = partial(self._streams_of, subject, engine, found)
             await engine.waiter.away(engine.sequencer.erase, choose)
@@ -228,21 +240,26 @@ class StateStore:
 
     @property
     def keys(self) -> KeyCustody:
-        """What can be done with the store's keys."""
+        """What can be done with the store's keys.
+
+        Raises:
+            AccessDenied: ``keys`` is not permitted.
+        """
+        self.access.require(Permission.KEYS)
         return KeyCustody(self._engine, self._parts.births)
 
     @property
     def security(self) -> StateSecurityManager:
         """What seals states to be kept elsewhere, or to be handed to others."""
-        return StateSecurityManager(self._engine)
+        return StateSecurityManager(self._engine, self.access)
 
     def blocking(self) -> BlockingStore:
         """Return the same open store for plain functions; closing either closes both."""
-        return BlockingStore(StateStore(_Faced(self._parts, BlockingWaiter)))
+        return BlockingStore(StateStore(Faced(self._parts, BlockingWaiter), self._authority))
 
     def for_tasks(self) -> StateStore:
         """Return the same open store for coroutines; closing either closes both."""
-        return StateStore(_Faced(self._parts, AsyncWaiter))
+        return StateStore(Faced(self._parts, AsyncWaiter), self._authority)
 
     async def statistics(self) -> StoreStatistics:
         """Return how much there is in the store."""
@@ -258,34 +275,6 @@ class StateStore:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
-
-
-class _Faced:
-    """An open log behind another face: its callers wait in another way."""
-
-    def __init__(self, parts: Parts, waiter: Callable[[Sequencer], Waiter]) -> None:
-        self._parts = parts
-        self._waiter = waiter
-        self.engine = self._facing(parts.engine)
-        self.heads = parts.heads
-
-    def runtime(self) -> Engine:
-        return self._facing(self._parts.runtime())
-
-    def engines(self) -> list[Engine]:
-        return [self._facing(engine) for engine in self._parts.engines()]
-
-    def births(self, engine: Engine | None = None) -> Iterator[Birth]:
-        return self._parts.births(engine)
-
-    def sweep(self) -> int:
-        return self._parts.sweep()
-
-    def close(self) -> None:
-        self._parts.close()
-
-    def _facing(self, engine: Engine) -> Engine:
-        return replace(engine, waiter=self._waiter(engine.sequencer))
 
 
 class BlockingStore:
@@ -307,6 +296,17 @@ class BlockingStore:
         return BlockingManager(
             self.store.manager(agent_id, actor=actor, kind=kind, ttl=ttl, subject=subject)
         )
+
+    def as_principal(
+        self, principal: Principal | str, *, context: Mapping[str, Any] | None = None
+    ) -> BlockingStore:
+        """Return the same open store for somebody; see ``StateStore.as_principal``."""
+        return BlockingStore(self.store.as_principal(principal, context=context))
+
+    @property
+    def access(self) -> BlockingAccess:
+        """Who may do what, and what was denied."""
+        return BlockingAccess(self.store.access)
 
     def agents(self) -> list[Birth]:
         """Return what is known of each state; see ``StateStore.agents``."""
@@ -371,20 +371,3 @@ class BlockingStore:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _time_to_live(ttl: timedelta | float) -> timedelta:
-    try:
-        given = ttl if isinstance(ttl, timedelta) else timedelta(seconds=ttl)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"a ttl is a number of seconds, not {ttl!r}") from error
-    if not timedelta(0) < given <= _TTL_MAX:
-        raise InputError(f"a ttl is more than nothing and at most {_TTL_MAX.days} days, not {ttl}")
-    return given
-
-
-def _kind(kind: Kind | str) -> Kind:
-    try:
-        return Kind(kind)
-    except ValueError as error:
-        raise InputError(f"kind is one of {', '.join(Kind)}, not {kind!r}") from error

@@ -39,6 +39,7 @@ class Streams:
         self.log = log
         self.ring = ring
         self.aids = aids
+        self.watched: Stream | None = None  # is brought up to date with every other stream
         self.replay = Replay(log, aids)
         self._cache_bytes_max = cache_bytes_max
         self._recent: OrderedDict[StreamName, Stream] = OrderedDict()
@@ -103,6 +104,8 @@ class Streams:
             if stream.parent is not None and self._has_lost(stream.parent, stream.fork):
                 self._start(stream)
             self._catch_up(stream)
+            if self.watched is not None and stream is not self.watched:
+                self.refresh(self.watched)  # after: what is read is never newer than who may
             stream.freshness = freshness
         return stream.root
 

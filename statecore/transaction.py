@@ -34,7 +34,9 @@ class Transaction:
     _state: AgentState
     _root: Root
 
-    def __init__(self, begin: Begin, commit: Commit) -> None:
+    def __init__(self, begin: Begin, commit: Commit, look: Callable[[str], None]) -> None:
+        """Make a transaction; ``look`` refuses a key that may not be read."""
+        self._look = look
         self._begin = begin
         self._commit = commit
         self._change = EMPTY
@@ -43,7 +45,12 @@ class Transaction:
         """The version of the event, once it is recorded; ``None`` where there was nothing to do."""
 
     def get(self, key: str, default: Value = None) -> Value:
-        """Return a fresh value of a key, as this transaction sees it."""
+        """Return a fresh value of a key, as this transaction sees it.
+
+        Raises:
+            AccessDenied: the key may not be read.
+        """
+        self._look(key)
         if self._reads is not None:
             self._reads.add(key)
         cell = self._root.cells.get(key)

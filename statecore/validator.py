@@ -24,6 +24,7 @@ from statecore.judge import checks_of, names_by, whole
 from statecore.moments import Point, Position
 from statecore.operations import Operation
 from statecore.packed import same_packed, thaw
+from statecore.policy import Permission
 from statecore.references import OnDelete
 from statecore.register import CONSTRAINT, REFERENCE, REGISTER, RULES, SCHEMA
 from statecore.rulebook import RecordedSchema, Rulebook, is_of_rules
@@ -63,6 +64,7 @@ class StateValidator(StateBrancher):
         Raises:
             InputError: it is no schema.
         """
+        self._guard.require(Permission.RULES)  # first: what a type says holds here at once
         recorded = None
         if schema is not None:
             recorded, adapter = schema_of(schema)
@@ -96,6 +98,7 @@ class StateValidator(StateBrancher):
                 ``None`` takes back the one of the name, or all of the pattern.
             name: what to call it, where its own name is not it.
         """
+        self._guard.require(Permission.RULES)  # first: the function holds here at once
         given = name or getattr(function, "__name__", None)
         if function is not None:
             if not given or given == "<lambda>":
@@ -155,6 +158,7 @@ class StateValidator(StateBrancher):
         They are events like all others, in a history of their own.
         """
         await self._load()
+        self._guard.require(Permission.READ)
         moment = None if at is None else self._in_the_log(at)
         if moment is None and at is not None:
             return Rulebook()
@@ -162,9 +166,14 @@ class StateValidator(StateBrancher):
         return Rulebook.read({key: state[key] for key in state if is_of_rules(key)})
 
     async def check(self) -> list[Violation]:
-        """Return all that violates the rules in the state now, by path; conflicts are exempt."""
+        """Return all that violates the rules in the state now, by path; conflicts are exempt.
+
+        What is wrong with keys that may not be read is left out.
+        """
         await self._load()
-        return await self._engine.waiter.away(self._check)
+        sees = self._guard.sight(Permission.READ)
+        found = await self._engine.waiter.away(self._check)
+        return [each for each in found if sees is None or sees(str(each.path[0]))]
 
     async def migrate(
         self,
@@ -197,6 +206,8 @@ class StateValidator(StateBrancher):
         await self._load()
         limit = self._version(Position(event.position) if event.position else event.time)
         keys = sorted(key for key in self._root().cells if fnmatchcase(key, pattern))
+        for key in keys:
+            self._guard.require(Permission.READ, key)  # which the function does
         done = 0
         for start in range(0, len(keys), keys_max):
             done += await self._migrate_some(

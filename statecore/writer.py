@@ -5,17 +5,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Final, TypeVar, Unpack
 
 from statecore.agent_state import AgentState
 from statecore.appends import Append, Source, WriteOptions
 from statecore.change import CLEAR, EMPTY, Change
-from statecore.errors import (
-    InputError,
-)
+from statecore.errors import Conflict, InputError
 from statecore.events import Birth, Kind, Moment
 from statecore.moments import Point
 from statecore.operations import Number
+from statecore.policy import Permission
 from statecore.reader import StateReader
 from statecore.state import Root, Tag
 from statecore.transaction import Transaction, run_until_committed
@@ -38,6 +38,7 @@ class StateWriter(StateReader):
         Raises:
             UnsupportedValue, LimitExceeded: the value can't be recorded; names the place in it.
             WrongExpectedVersion: the key was changed after ``expected_version``.
+            AccessDenied: the key may not be set.
         """
         return await self._write(EMPTY.put(key, value), options)
 
@@ -95,19 +96,19 @@ class StateWriter(StateReader):
         async def begin() -> tuple[AgentState, Root]:
             await self._load()
             root = self._root_to_change()
-            return self._state(root), root
+            return self._state(root, self._guard.sight(Permission.READ, blind=True)), root
 
         async def commit(change: Change, base: int | None, reads: set[str] | None) -> int:
             if options.get("expected_version") is None:
                 options["expected_version"] = base
             return await self._write(change, options, reads)
 
-        return Transaction(begin, commit)
+        return Transaction(begin, commit, partial(self._guard.require, Permission.READ))
 
     async def to_change(self) -> AgentState:
         """Return the state that the next write meets: as it is now, empty where it has ended."""
         await self._load()
-        return self._state(self._root_to_change())
+        return self._state(self._root_to_change(), self._guard.sight(Permission.READ))
 
     async def atomic_update(
         self,
@@ -203,8 +204,18 @@ class StateWriter(StateReader):
         )
         append.source = source
         append.subject = self._subject
+        append.authority = self._authority
         self._require_kind(append.actor)
-        return self._engine.waiter.write(append, self._engine.write_seconds)
+        written = self._engine.waiter.write(append, self._engine.write_seconds)
+        return self._told(written) if self._policies.root.cells or self._is_limited else written
+
+    async def _told(self, written: Awaitable[int]) -> int:
+        """Return the version that was written; of a conflict tell what may be told."""
+        try:
+            return await written
+        except Conflict as conflict:
+            conflict.narrow(self._tell)
+            raise
 
     def _require_kind(self, actor: str | None) -> None:
         if self._kind is not None or self._stream.is_shared:

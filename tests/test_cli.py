@@ -64,6 +64,12 @@ class Answer:
         return [json.loads(line) for line in self.out.splitlines()]
 
 
+FOR_EVERYBODY = {
+    "owners": ["ada"],
+    "rules": [{"id": "all", "effect": "permit", "operations": ["*"], "principals": ["*"]}],
+}
+
+
 def run(*arguments: object, stdin: str | bytes | None = None) -> Answer:
     """Run a command in this process; it ends by an exit code and nothing else."""
     result = CliRunner().invoke(app, [str(argument) for argument in arguments], input=stdin)
@@ -132,6 +138,7 @@ def test_the_help_lists_every_command_and_exit_code() -> None:
 def test_every_example_of_the_help_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "budget.json").write_text('{"type": "number"}')
+    (tmp_path / "policy.json").write_text(json.dumps(FOR_EVERYBODY))
     lines = [line.strip() for line in run("--help").out.splitlines()]
     examples = [line for line in lines if line.startswith("statecore ")]
 

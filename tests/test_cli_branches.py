@@ -19,7 +19,17 @@ import typer
 import statecore
 from statecore.cli.app import app
 from statecore.strategies import STRATEGIES
-from tests.test_cli import ACTS_ON_TERMINAL, HOSTILE, KEY, Answer, fails, run, start, versions
+from tests.test_cli import (
+    ACTS_ON_TERMINAL,
+    FOR_EVERYBODY,
+    HOSTILE,
+    KEY,
+    Answer,
+    fails,
+    run,
+    start,
+    versions,
+)
 
 EXAMPLE = re.compile(r"^ *statecore (.+)$", re.MULTILINE)
 COMMANDS = sorted(typer.main.get_command(app).commands)
@@ -100,6 +110,7 @@ def test_every_example_of_a_command_works(
         shutil.copy(file, tmp_path)
     (tmp_path / "plan.json").write_text("{}")
     (tmp_path / "budget.json").write_text("{}")
+    (tmp_path / "policy.json").write_text(json.dumps(FOR_EVERYBODY))
     monkeypatch.chdir(tmp_path)
     examples = EXAMPLE.findall(run(command, "--help").out)
 

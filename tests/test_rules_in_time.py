@@ -283,7 +283,8 @@ def test_where_there_are_no_rules_writing_asks_for_none(
         other.set_state("n", 1)
         asked.clear()
         agent.set_state("n", 6)
-        assert asked == ["read_log", "read", "version"]  # one of them to look for rules
+        # One of them to look for a policy, one for rules.
+        assert asked == ["read_log", "read", "version", "version"]
 
 
 def _counted(method: Any, name: str, asked: list[str]) -> Any:

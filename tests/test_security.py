@@ -156,7 +156,8 @@ def identity() -> Any:
 
 def exported(state: statecore.AgentState, *recipients: str) -> bytes:
     target = io.BytesIO()
-    statecore.StateSecurityManager.export_state(state, target, recipients)
+    with statecore.open("memory:") as store:
+        store.security.export_state(state, target, recipients)
     return target.getvalue()
 
 

@@ -18,22 +18,24 @@ import statecore
 from statecore.cli.failures import report
 
 _PASSPHRASE_VARIABLE: Final = "STATECORE_PASSPHRASE"  # noqa: S105 - its name, not its value
+_PRINCIPAL_VARIABLE: Final = "STATECORE_PRINCIPAL"
 _NAMED_MAX: Final = 5
 _VERSION: Final = re.compile(r"[0-9]{1,18}")
 
 
 @contextmanager
 def opened(
-    path: Path, *, passphrase: bool, create: bool = False
+    path: Path, *, passphrase: bool, create: bool = False, principal: str | None = None
 ) -> Iterator[statecore.BlockingStore]:
-    """Open a store, asking for its passphrase if there is one."""
+    """Open a store for a principal, asking for its passphrase if there is one."""
     path = path.absolute()  # a file, whatever its name looks like
     new = create and not path.exists()
     secret = ask_passphrase(confirm=new) if passphrase else None
     with statecore.open(path, passphrase=secret, create=create) as store:
         if new:
             announce(path, passphrase=passphrase)
-        yield store
+        principal = principal or os.environ.get(_PRINCIPAL_VARIABLE)
+        yield store.as_principal(principal) if principal else store
 
 
 def announce(path: Path, *, passphrase: bool) -> None:
@@ -118,14 +120,33 @@ def point_of(agent: statecore.BlockingManager, text: str) -> statecore.Point:
     Raises:
         InputError: it is a time without a zone, and no tag.
     """
+    try:
+        return time_or_version(text)
+    except statecore.InputError:
+        if text in agent.tags() or not _is_time(text):
+            return text
+        raise
+
+
+def time_or_version(text: str) -> int | datetime:
+    """Return the moment that a text names: a version, or a time with its zone.
+
+    Raises:
+        InputError: it is neither.
+    """
     if _VERSION.fullmatch(text):
         return int(text)
+    if not _is_time(text):
+        raise statecore.InputError(f"{text} is neither a version nor a time")
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        raise statecore.InputError(f"{text}: a time needs a zone, as in {time.isoformat()}Z")
+    return time
+
+
+def _is_time(text: str) -> bool:
     try:
-        time = datetime.fromisoformat(text)
+        datetime.fromisoformat(text)
     except ValueError:
-        return text
-    if time.tzinfo is not None:
-        return time
-    if text in agent.tags():
-        return text
-    raise statecore.InputError(f"{text}: a time needs a zone, as in {time.isoformat()}Z")
+        return False
+    return True

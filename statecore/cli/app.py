@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from statecore.cli import asking, auditing, branching, importing, keeping, reading, ruling, writing
+from statecore.cli import (
+    asking,
+    auditing,
+    branching,
+    importing,
+    keeping,
+    permitting,
+    reading,
+    ruling,
+    writing,
+)
 from statecore.cli import demo as demonstration
 from statecore.cli.arguments import AskPassphrase, Json
 from statecore.cli.failures import EXIT_CODES, Commands
@@ -56,6 +66,9 @@ def about() -> None:
     Record what values must be; hold the state to it:
       statecore schema set trip.db trip-planner budget budget.json
       statecore schema check trip.db trip-planner
+    Say who may do what, and ask for it; act as somebody with STATECORE_PRINCIPAL=ada:
+      statecore access set trip.db policy.json --as ada
+      statecore access check trip.db bob write trip-planner budget --as ada
     Prove that nothing was edited, removed or reordered:
       statecore verify trip.db
       statecore anchor trip.db trip.head
@@ -106,5 +119,6 @@ for title, room in (
     app.add_typer(room.commands)
 app.add_typer(auditing.audit_commands, name="audit", rich_help_panel="To prove")
 app.add_typer(importing.commands, name="import", rich_help_panel="To bring in")
+app.add_typer(permitting.commands, name="access", rich_help_panel="To hold to rules")
 app.add_typer(ruling.commands, name="schema", rich_help_panel="To hold to rules")
 app.add_typer(keeping.commands, name="keys", rich_help_panel="To keep the keys")

@@ -22,11 +22,13 @@ def exposed(state: AgentState) -> dict[str, Value]:
     return values
 
 
-def exposed_at(agent: BlockingManager, key: str, point: Point, default: Value) -> Value:
-    """Return one value at a moment; the whole state is built only where it is in conflict."""
+def exposed_at(agent: BlockingManager, key: str, point: Point | None, default: Value) -> Value:
+    """Return one value at a moment, or now; builds the whole state only where it is in conflict."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UnresolvedWarning)
+            if point is None:
+                return agent.get_state(key, default)
             return agent.value_at(key, point, default)
     except UnresolvedWarning:
         return exposed(agent.at(point))[key]

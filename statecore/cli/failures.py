@@ -19,6 +19,7 @@ EXIT_INVALID: Final = 7
 _UNANCHORED: Final = 8
 _DIVERGED: Final = 9
 _NOT_VALID: Final = 10
+EXIT_DENIED: Final = 11
 _INTERRUPTED: Final = 130  # 128 and the number of SIGINT, as shells have it
 
 # Scripts rely on these. Never renumber.
@@ -27,6 +28,7 @@ _CODES: Final = {
     statecore.Erased: 1,
     statecore.ValidationFailed: EXIT_INVALID,
     statecore.InputError: 2,  # as Typer does for a command line that makes no sense
+    statecore.AccessDenied: EXIT_DENIED,
     statecore.Conflict: 3,
     statecore.KeyFailure: 4,
     statecore.Unproven: 10,
@@ -48,7 +50,7 @@ EXIT_CODES: Final = (
     " no sense; 3 conflict, others were first; 4 the key is missing or wrong; 5 the store is"
     " damaged or of another format; 6 the store is unavailable; 7 the agent's rules are"
     " violated; 8 verified, but held against nothing from outside; 9 not the log that was signed"
-    " before; 10 not as it was recorded; 130 interrupted."
+    " before; 10 not as it was recorded; 11 not permitted; 130 interrupted."
 )
 
 

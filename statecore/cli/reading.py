@@ -146,9 +146,7 @@ def get(
     """
     with opened(store, passphrase=passphrase) as there:
         manager = agent_in(there, agent, branch)
-        point = moment(manager, at)
-        version = manager.version() if point is None else point
-        value = exposed_at(manager, key, version, _ABSENT)
+        value = exposed_at(manager, key, moment(manager, at), _ABSENT)
         if value is _ABSENT:
             when = "" if at is None else f" at {at}"
             raise statecore.NotFound(f"{agent} has no key {key}{when}")

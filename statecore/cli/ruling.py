@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -23,9 +22,8 @@ from statecore.cli.failures import EXIT_INVALID
 from statecore.cli.outcomes import rule_lines, rules_data, violation_data
 from statecore.cli.output import echo, echo_json
 from statecore.cli.render import printable
-from statecore.cli.writing import text_from
+from statecore.cli.writing import json_in
 from statecore.stream import MAIN
-from statecore.typed_json import loads
 
 commands: Final = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -151,20 +149,7 @@ def check(
 
 
 def _schema_in(file: str) -> dict[str, Any]:
-    """Return the JSON of a file, or of standard input.
-
-    Raises:
-        NotFound: there is no such file.
-        InputError: it holds no JSON, or no map.
-    """
-    try:
-        schema = loads(text_from(file) if file == "-" else Path(file).read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise statecore.NotFound(f"there is no file {file}") from error
-    except statecore.InputError:
-        raise
-    except ValueError as error:
-        raise statecore.InputError(f"{file} is not JSON ({error})") from error
+    schema = json_in(file)
     if not isinstance(schema, dict):
         raise statecore.InputError(f"{file}: a schema is a map")
     return schema

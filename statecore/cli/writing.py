@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -28,6 +29,7 @@ from statecore.cli.lossless import parse
 from statecore.cli.outcomes import result_data, result_lines
 from statecore.cli.output import echo, echo_json
 from statecore.stream import MAIN
+from statecore.typed_json import loads
 from statecore.values import Value
 
 commands = typer.Typer()
@@ -90,6 +92,23 @@ def text_from(text: str) -> str:
         return sys.stdin.buffer.read().decode()
     except UnicodeDecodeError as error:
         raise statecore.InputError("standard input is not UTF-8") from error
+
+
+def json_in(file: str) -> Value:
+    """Return the JSON of a file, or of standard input.
+
+    Raises:
+        NotFound: there is no such file.
+        InputError: it holds no JSON.
+    """
+    try:
+        return loads(text_from(file) if file == "-" else Path(file).read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise statecore.NotFound(f"there is no file {file}") from error
+    except statecore.InputError:
+        raise
+    except ValueError as error:
+        raise statecore.InputError(f"{file} is not JSON ({error})") from error
 
 
 @commands.command()

@@ -50,6 +50,7 @@ from statecore.opening import MEMORY
 from statecore.opening import open as open_store
 from statecore.operations import REMOVE, Operation
 from statecore.packed import Packed
+from statecore.policy import Permission
 from statecore.store import BlockingStore, StateStore
 from statecore.transaction import Transaction
 from statecore.values import check_key
@@ -252,7 +253,13 @@ class StatecoreStore(BaseStore):
         return results
 
     async def _items(self, face: _Face) -> Items:
-        """Return the items now, or at the moment this looks at."""
+        """Return the items now, or at the moment this looks at.
+
+        Raises:
+            AccessDenied: not all of them may be read; a part of them would answer wrongly.
+        """
+        reading = Permission.READ if self._point is None else Permission.HISTORY
+        face.manager._guard.require(reading, whole=True)
         root = (await face.manager.at(self._point))._root
         if self._point is None:
             # Never earlier than what was recorded, whatever the clock does.
