@@ -16,6 +16,8 @@ import statecore
 from statecore import EMPTY, EventType, KeyFile, Passphrase, new_key
 from statecore.appends import Append, Source, WriteOptions
 from statecore.errors import DamagedRecord, Erased, InputError, KeyMissing, WrongKey
+from statecore.keys import FileKeyStore, KeyRing
+from statecore.keys.providers import GivenKey
 from tests.conftest import KEY, Clock
 from tests.mortal import MortalDisk
 
@@ -130,6 +132,32 @@ def test_another_who_has_the_store_open_goes_on_and_is_told_when_that_needs_the_
     with statecore.open(written, key=NEW) as store:
         assert store.manager("new").version() == 0
         assert store.keys.check().problems == ()
+
+
+@pytest.mark.parametrize("is_found", [True, False])
+def test_a_data_key_that_was_on_its_way_is_never_kept_under_the_old_key(
+    tmp_path: Path, is_found: bool
+) -> None:
+    """Behind other persistence modules turns are not everybody's."""
+    log_id, stream = bytes(16), b"s" * 16
+    provider = Passphrase("correct horse") if is_found else GivenKey(KEY)
+    stores = [FileKeyStore(tmp_path / "keys", create=create) for create in (True, False)]
+    mine = KeyRing.create(stores[0], provider, log_id)
+    theirs = KeyRing.open(stores[1], provider, log_id)
+    made = mine.new_key(stream, 1, 1, None)
+    theirs.rewrap(provider if is_found else GivenKey(NEW))
+
+    if is_found:
+        mine.keep_new()
+        kept = theirs.keys(stream)[1]
+        assert kept is not None
+        assert kept.commitment == made.commitment
+    else:
+        with pytest.raises(WrongKey, match="was changed since it was opened here"):
+            mine.keep_new()
+        assert theirs.keys(stream) == {}
+    for store in stores:
+        store.close()
 
 
 def test_a_key_store_with_a_changed_key_is_not_rewrapped(written: Path) -> None:
