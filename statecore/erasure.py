@@ -43,7 +43,7 @@ def ended(log: LogStore, log_key: DataKey, after: int = 0) -> dict[bytes, int]:
     return {
         stream: version
         for _, stream, version, stored in _rows(log, after)
-        if read_epoch(stored) == LOG_EPOCH and _says_erased(log, log_key, stream, version, stored)
+        if _says_erased(log, log_key, stream, version, stored)
     }
 
 
@@ -56,8 +56,10 @@ def _rows(log: LogStore, after: int) -> Iterator[LogRow]:
 def _says_erased(
     log: LogStore, log_key: DataKey, stream: bytes, version: int, stored: bytes
 ) -> bool:
-    sealer = Sealer(log.log_id, stream, {LOG_EPOCH: log_key}, log.prefix_of)
     try:
+        if read_epoch(stored) != LOG_EPOCH:
+            return False
+        sealer = Sealer(log.log_id, stream, {LOG_EPOCH: log_key}, log.prefix_of)
         return sealer.open(version, stored).type == EventType.ERASED
     except DamagedRecord:
         return False  # who reads the stream is told

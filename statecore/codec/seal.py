@@ -170,7 +170,7 @@ class Sealer:
                 f"version {version} has format {stored[0] >> 4}, this statecore reads up to "
                 f"{FORMAT}: upgrade it"
             )
-        epoch = read_epoch(stored)
+        epoch = read_number(stored, 1)[0]
         key = self._key(epoch, version)
         prefix, start = self._read_prefix(stored)
         at = read_number(stored, start)[1] + _RANDOM_BYTES
@@ -247,8 +247,15 @@ def header_length(stored: bytes) -> int:
 
 
 def read_epoch(stored: bytes) -> int:
-    """Return the number of the data key in the header of a stored event."""
-    return read_number(stored, 1)[0]
+    """Return the number of the data key in the header of a stored event.
+
+    Raises:
+        DamagedRecord: there is none.
+    """
+    try:
+        return read_number(stored, 1)[0]
+    except (ValueError, LookupError, TypeError) as error:
+        raise DamagedRecord("a stored event has no header") from error
 
 
 def _explain(version: int, stored: bytes, error: Exception) -> DamagedRecord:
