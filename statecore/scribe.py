@@ -53,15 +53,16 @@ class Scribe:
             self._look_around(turn.freshness)
             writer = self._writer or self._new_writer(turn)
             self._ring.forget_new()
-            time = self._next_time()
-            page = _Page(self._streams, self._judge, turn, writer, self._freshness, time)
+            now = self._clock()
+            times = (self._next_time(now), now)
+            page = _Page(self._streams, self._judge, turn, writer, self._freshness, *times)
             accepted = [append for append in batch if page.try_append(append)]
             if accepted:
                 written = page.commit()
                 self._writer = page.writer if page.last_number < _SEQUENCES_MAX else None
                 accepted = [append for append in accepted if append.stream.id not in written]
         for stream in page.expired:
-            self.erase(stream.id, time)
+            self.erase(stream.id, now)
         return accepted + page.postponed
 
     def erase(self, stream_id: bytes, expired_by: int | None = None) -> None:
@@ -80,7 +81,7 @@ class Scribe:
                 if read_epoch(stored) != LOG_EPOCH:
                     body = pack_body(make_body((), type=EventType.ERASED))
                     sealer = Sealer(self._log.log_id, stream_id, {}, self._log.prefix_of)
-                    key, at = self._ring.log_key, self._next_time()
+                    key, at = self._ring.log_key, self._next_time(self._clock())
                     _, erased = sealer.seal(key, version + 1, at, body, writer)
                     turn.append(stream_id, version + 1, erased, (), None)
                     turn.drop_snapshots(stream_id)
@@ -99,9 +100,9 @@ class Scribe:
         for _, _, _, stored in self._log.read_log(self._log.last_position() - 1, 1):
             self._last_time = max(self._last_time, read_time(stored))
 
-    def _next_time(self) -> int:
+    def _next_time(self, now: int) -> int:
         """Return the time, but never an earlier one than the event before (a hybrid clock)."""
-        self._last_time = max(self._last_time, self._clock())
+        self._last_time = max(self._last_time, now)
         return self._last_time
 
     def _new_writer(self, turn: Turn) -> Writer:
@@ -120,9 +121,13 @@ class _Page:
         writer: Writer,
         freshness: int,
         time: int,
+        now: int,
     ) -> None:
         self.writer = writer
         self._time = time
+        # States end by the clock, as they are read by it. The time of events may be ahead of it,
+        # for as long as it was set wrong, and what begins meanwhile would end at once.
+        self._now = now
         self._judge = judge
         self._freshness = freshness  # which can't change while the turn is ours
         self.last_number = 0
@@ -138,8 +143,8 @@ class _Page:
         try:
             pending = self._pending.get(append.stream) or self._pending_of(append.stream)
             if append.stream.has_lost_its_past:
-                append.stream.require_readable(self._time)
-            if append.stream.has_expired(self._time):
+                append.stream.require_readable(self._now)
+            if append.stream.has_expired(self._now):
                 self.expired.add(append.stream)
                 self.postponed.append(append)
                 return False
@@ -170,7 +175,7 @@ class _Page:
             if stream not in self._refreshed:
                 self._streams.refresh(stream)
             self._refreshed.add(stream)
-        return empty(stream.root.version) if stream.has_expired(self._time) else stream.root
+        return empty(stream.root.version) if stream.has_expired(self._now) else stream.root
 
     def _append(self, pending: Pending, append: Append) -> None:
         stream, root, change, time = append.stream, pending.root, append.change, self._time
