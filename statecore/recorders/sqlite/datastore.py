@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ from statecore.recorders.watch import Watch
 
 _SYNCHRONOUS: Final = {"full": "FULL", "relaxed": "NORMAL"}
 _POLL_SECONDS: Final = 0.01
+_SWITCH_SECONDS: Final = 30.0
 
 _open_stores: weakref.WeakSet[Datastore]
 _left_open: list[Datastore] = []
@@ -77,6 +79,22 @@ def _take_back_creation(path: Path) -> None:
         raise explain(error, path) from error
     finally:
         database.close()
+
+
+def _switch_to_wal(connection: apsw.Connection) -> str:
+    """Have SQLite keep a write-ahead log, and return what it keeps.
+
+    In a new file that is a change, and here SQLite itself does not wait for others who are looking
+    at the file, as they do when several open it at once.
+    """
+    until = time.monotonic() + _SWITCH_SECONDS
+    while True:
+        try:
+            return cast("str", connection.execute("PRAGMA journal_mode = WAL").get)
+        except apsw.BusyError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(_POLL_SECONDS)
 
 
 def _lock_path(path: Path) -> Path:
@@ -129,7 +147,7 @@ class Datastore:
         return writer
 
     def _configure(self, connection: apsw.Connection) -> None:
-        mode = connection.execute("PRAGMA journal_mode = WAL").get
+        mode = _switch_to_wal(connection)
         if mode != "wal":
             raise StoreUnsupported(f"{self.path}: SQLite keeps no write-ahead log here, but {mode}")
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
