@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
@@ -199,6 +200,7 @@ class _Parts:
         sequencer = Sequencer(streams, options.clock)
         self._sweeper = Sweeper(ring, sequencer, options.clock, _report)
         self._runtime: _Parts | None = None
+        self._process = os.getpid()
         self.engine = Engine(
             streams=streams,
             sequencer=sequencer,
@@ -224,6 +226,8 @@ class _Parts:
         return self._sweeper.sweep()
 
     def close(self) -> None:
+        if os.getpid() != self._process:
+            return  # after a fork: threads that are not here hold locks, and files are the parent's
         if self._runtime is not None:
             self._runtime.close()
         self._sweeper.close()
