@@ -49,13 +49,18 @@ class Trial:
         return self.done < self.times and time.monotonic() < self.until
 
     def cases(self, every: Sequence[_Case]) -> Iterator[_Case]:
-        """Yield each case, or as many as are asked for, evenly spread over all of them."""
+        """Yield each case, or as many as are asked for, evenly spread over all of them.
+
+        They come in no order, so that those that there was time for are spread evenly, too.
+        """
         count = min(self.times, len(every))
-        for number in range(count):
+        chosen = [number * len(every) // count for number in range(count)]
+        self.chance.shuffle(chosen)
+        for number in chosen:
             if time.monotonic() >= self.until:
                 return
             self.done += 1
-            yield every[number * len(every) // count]
+            yield every[number]
 
     def prove(self, what: str, number: int = 1) -> None:
         """Count what was seen."""
