@@ -53,9 +53,8 @@ class Scribe:
             self._look_around(turn.freshness)
             writer = self._writer or self._new_writer(turn)
             self._ring.forget_new()
-            now = self._clock()
-            times = (self._next_time(now), now)
-            page = _Page(self._streams, self._judge, turn, writer, self._freshness, *times)
+            time, now = self._next_time(), self._clock()
+            page = _Page(self._streams, self._judge, turn, writer, self._freshness, time, now)
             accepted = [append for append in batch if page.try_append(append)]
             if accepted:
                 written = page.commit()
@@ -81,7 +80,7 @@ class Scribe:
                 if read_epoch(stored) != LOG_EPOCH:
                     body = pack_body(make_body((), type=EventType.ERASED))
                     sealer = Sealer(self._log.log_id, stream_id, {}, self._log.prefix_of)
-                    key, at = self._ring.log_key, self._next_time(self._clock())
+                    key, at = self._ring.log_key, self._next_time()
                     _, erased = sealer.seal(key, version + 1, at, body, writer)
                     turn.append(stream_id, version + 1, erased, (), None)
                     turn.drop_snapshots(stream_id)
@@ -100,9 +99,9 @@ class Scribe:
         for _, _, _, stored in self._log.read_log(self._log.last_position() - 1, 1):
             self._last_time = max(self._last_time, read_time(stored))
 
-    def _next_time(self, now: int) -> int:
+    def _next_time(self) -> int:
         """Return the time, but never an earlier one than the event before (a hybrid clock)."""
-        self._last_time = max(self._last_time, now)
+        self._last_time = max(self._last_time, self._clock())
         return self._last_time
 
     def _new_writer(self, turn: Turn) -> Writer:

@@ -214,7 +214,7 @@ def written(path: Path) -> Path:
 def test_after_a_failed_commit_nothing_is_acknowledged_until_the_store_is_opened_anew(
     written: Path, fault: str, when: int
 ) -> None:
-    told = write_on_a_bad_disk(written, "old", "agents.db-wal", fault, when)
+    told = write_on_a_bad_disk(written, ["old"], "agents.db-wal", fault, when)
 
     acknowledged = [number for number, version, *_ in told if version.isdigit()]
     failed = told[len(acknowledged) :]
@@ -231,7 +231,7 @@ def test_after_a_failed_commit_nothing_is_acknowledged_until_the_store_is_opened
 
 
 def test_a_write_that_finds_no_space_is_known_not_to_be_written(written: Path) -> None:
-    told = write_on_a_bad_disk(written, "old", "agents.db-wal", "pwrite64:ENOSPC", 9)
+    told = write_on_a_bad_disk(written, ["old"], "agents.db-wal", "pwrite64:ENOSPC", 9)
 
     errors = [rest for _, *rest in told if not rest[0].isdigit()]
     assert errors == [["StoreFull", f"no space left to write {written}"]]
@@ -244,7 +244,7 @@ def test_a_write_that_finds_no_space_is_known_not_to_be_written(written: Path) -
 
 @pytest.mark.parametrize("fault", ["fdatasync:EIO", "pwrite64:EIO"])
 def test_a_key_that_could_not_be_kept_seals_nothing(written: Path, fault: str) -> None:
-    told = write_on_a_bad_disk(written, "new", "agents.db-keys", fault, 1)
+    told = write_on_a_bad_disk(written, ["new"], "agents.db-keys", fault, 1)
 
     assert told[0] == ["0", "StoreFailure", f"{written}-keys: disk I/O error"]
     assert [version for _, version, *_ in told[1:]] == [str(at) for at in range(1, 8)]

@@ -20,11 +20,11 @@ STUBBORN = """
 import os, sys
 import statecore
 
-path, name, weight = sys.argv[1], sys.argv[2], int(sys.argv[3])
+path, weight, agents = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
 with statecore.open(path, key=bytes(range(32))) as store:
     for number in range(8):
-        agent = store.manager(name.format(number))
-        id, ballast = f"{name}-{number}", {"ballast": os.urandom(weight)}
+        agent = store.manager(agents[number % len(agents)])
+        id, ballast = f"{agent.agent_id}-{number}", {"ballast": os.urandom(weight)}
         try:
             version = agent.extend("items", [number], event_id=id, metadata=ballast)
             print(number, version, flush=True)
@@ -34,13 +34,13 @@ with statecore.open(path, key=bytes(range(32))) as store:
 
 
 def write_on_a_bad_disk(
-    path: Path, agent: str, file: str, fault: str, when: int, weight: int = 0
+    path: Path, agents: list[str], file: str, fault: str, when: int, weight: int = 0
 ) -> list[list[str]]:
     """Write eight times in a process in which one system call on one file fails.
 
     Args:
         path: the store.
-        agent: who writes; ``{}`` stands for the number of the write.
+        agents: who writes, in turn.
         file: the name of the file.
         fault: the call, and the error it fails with: ``fdatasync:EIO``.
         when: which of the calls on that file, from 1.
@@ -52,27 +52,27 @@ def write_on_a_bad_disk(
     """
     call, _, error = fault.partition(":")
     inject = ["-e", f"inject={call}:error={error}:when={when}"]
-    told, trace = _traced(path, agent, file, call, weight, inject)
+    told, trace = _traced(path, agents, file, call, weight, inject)
     if "(INJECTED)" not in trace:
         return []
     return [line.split(maxsplit=2) for line in told.splitlines()]
 
 
-def count_calls(path: Path, agent: str, file: str, call: str, weight: int = 0) -> int:
+def count_calls(path: Path, agents: list[str], file: str, call: str, weight: int = 0) -> int:
     """Return how many such calls on a file these writes take where nothing fails."""
-    _, trace = _traced(path, agent, file, call, weight, [])
+    _, trace = _traced(path, agents, file, call, weight, [])
     return sum(f"{call}(" in line for line in trace.splitlines())
 
 
 def _traced(
-    path: Path, agent: str, file: str, call: str, weight: int, inject: list[str]
+    path: Path, agents: list[str], file: str, call: str, weight: int, inject: list[str]
 ) -> tuple[str, str]:
     if not shutil.which("strace"):
         pytest.skip("needs strace")
     trace = path.with_name("trace")
     strace = ["strace", "-f", "-o", str(trace), "-e", f"trace={call}", *inject]
     python = os.path.realpath(sys.executable)  # a shim would be traced in its place
-    write = [python, "-c", STUBBORN, str(path), agent, str(weight)]
+    write = [python, "-c", STUBBORN, str(path), str(weight), *agents]
     told = subprocess.run(
         [*strace, "-P", str(path.with_name(file)), *write],
         capture_output=True,
@@ -86,17 +86,14 @@ def _traced(
 
 def items_after_retries(path: Path, agent: str) -> list[object]:
     """Reopen the store, write again what may not have been written; return what is there."""
-    items: list[object] = []
     with statecore.open(path, key=KEY) as store:
+        manager = store.manager(agent)
         for number in range(WRITES):
-            manager = store.manager(agent.format(number))
             manager.extend("items", [number], event_id=f"{agent}-{number}")
-        for name in sorted({agent.format(number) for number in range(WRITES)}):
-            manager = store.manager(name)
-            versions = [event.version for event in manager.history()]
-            assert versions == list(range(1, len(versions) + 1))
-            items += manager.get_state("items")
-    return items
+        versions = [event.version for event in manager.history()]
+        assert versions == list(range(1, len(versions) + 1))
+        items: list[object] = manager.get_state("items")
+        return items
 
 
 def is_sound(path: Path) -> bool:

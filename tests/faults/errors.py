@@ -22,21 +22,24 @@ HEAVY = 700_000  # bytes; six such writes fill the write-ahead log, so that it i
 
 
 class Case(NamedTuple):
-    """A call on a file that fails, while an old agent writes, or one new agent after the other."""
+    """A call on a file that fails, while an old agent writes, or eight new ones."""
 
-    agent: str
+    agents: tuple[str, ...]
     file: str
     fault: str
     weight: int = 0
 
 
+OLD = ("old",)
+NEW = tuple(f"new-{number}" for number in range(WRITES))
+
 CASES = [
-    Case(agent, f"agents.db{end}", f"{call}:{error}", weight)
-    for agent, end, weight in (
-        ("old", "-wal", 0),
-        ("old", "", HEAVY),
-        ("new-{}", "-keys", 0),
-        ("new-{}", "-keys-journal", 0),
+    Case(agents, f"agents.db{end}", f"{call}:{error}", weight)
+    for agents, end, weight in (
+        (OLD, "-wal", 0),
+        (OLD, "", HEAVY),
+        (NEW, "-keys", 0),
+        (NEW, "-keys-journal", 0),
     )
     for call in ("fdatasync", "pwrite64")
     for error in ("EIO", "ENOSPC")
@@ -53,14 +56,14 @@ def fail_calls(trial: Trial) -> None:
     template.mkdir()
     with statecore.open(template / "agents.db", key=KEY) as store:
         store.manager("old").extend("items", ["first"])
-    counts: dict[tuple[str, str, str], int] = {}
+    counts: dict[tuple[str, str], int] = {}
     every: list[tuple[Case, int]] = []
     for case in CASES:
         call = case.fault.partition(":")[0]
-        counted = (case.agent, case.file, call)
+        counted = (case.file, call)
         if counted not in counts:
             path = _copy(template, trial.folder / f"count-{len(counts)}")
-            counts[counted] = count_calls(path, case.agent, case.file, call, case.weight)
+            counts[counted] = count_calls(path, [*case.agents], case.file, call, case.weight)
         every += [(case, when) for when in _whens(call, counts[counted])]
     for case, when in trial.cases(every):
         path = _copy(template, trial.folder / f"case-{trial.done}")
@@ -80,7 +83,7 @@ def _copy(template: Path, folder: Path) -> Path:
 
 def _fail(trial: Trial, path: Path, case: Case, when: int) -> None:
     name = f"{case.file} {case.fault} at call {when}"
-    told = write_on_a_bad_disk(path, case.agent, case.file, case.fault, when, case.weight)
+    told = write_on_a_bad_disk(path, [*case.agents], *case[1:3], when, case.weight)
     if not told:
         trial.prove("calls that never came")
         return
@@ -97,13 +100,14 @@ def _fail(trial: Trial, path: Path, case: Case, when: int) -> None:
     if failed and (case.fault.startswith("fdatasync") or "OutcomeUnknown" in outcomes):
         later = [number for number in acknowledged if number > failed[0]]
         trial.require(not later, f"{name}: acknowledged after it: {outcomes}")
-    items = ["first"] if case.agent == "old" else []
     with statecore.open(path, key=KEY) as store:
-        kept = {case.agent.format(number) for number in acknowledged}
+        kept = {case.agents[number % len(case.agents)] for number in acknowledged}
         there = [item for agent in kept for item in store.manager(agent).get_state("items")]
     missing = [number for number in acknowledged if number not in there]
     trial.require(not missing, f"{name}: acknowledged and lost: {missing}")
-    again = items_after_retries(path, case.agent)
-    expected = [*items, *range(WRITES)]
-    trial.require(sorted(again, key=str) == sorted(expected, key=str), f"{name}: {again}")
-    trial.require(is_sound(path), f"{name}: SQLite finds damage")
+    for agent in case.agents:
+        items = items_after_retries(path, agent)
+        whole = [*(["first"] if agent == "old" else []), *range(WRITES)]
+        trial.require(sorted(items, key=str) == sorted(whole, key=str), f"{name}: {items}")
+    sound = is_sound(path) and is_sound(path.with_name("agents.db-keys"))
+    trial.require(sound, f"{name}: SQLite finds damage")
