@@ -83,14 +83,19 @@ def tell_a_story(
 ) -> None:
     """Write to a store while its clock jumps, and find all as it should be; twice."""
     sessions: dict[str, int] = {}  # those that must be there, and when they end
+    off = 0
     for part in range(2):
         with statecore.open(path, key=KEY, clock=clock) as store:
             for number in range(ROUNDS):
-                jump(chance.choice(JUMPS))
-                name = f"session-{part}-{number}"
-                _write(store, name, part * ROUNDS + number)
+                before, off = off, chance.choice(JUMPS)
+                jump(off)
+                assert store.manager("agent").set_state("n", part * ROUNDS + number)
                 sessions = {each: end for each, end in sessions.items() if end > clock() + SLACK}
-                sessions[name] = clock() + TTL_SECONDS * 1_000_000
+                # Who ends states may have looked at the clock just before it was set back.
+                if off >= before:
+                    name = f"session-{part}-{number}"
+                    _begin(store, name)
+                    sessions[name] = clock() + TTL_SECONDS * 1_000_000
                 for each in sessions:
                     data = store.manager(each).at().data
                     assert data == {"left": each, "right": each}, (each, data)
@@ -105,8 +110,7 @@ def tell_a_story(
             raise AssertionError(f"{name} has not ended")
 
 
-def _write(store: statecore.BlockingStore, session: str, number: int) -> None:
-    assert store.manager("agent").set_state("n", number) == number + 1
+def _begin(store: statecore.BlockingStore, session: str) -> None:
     temporary = store.manager(session, kind="temporary", ttl=TTL_SECONDS)
     assert temporary.set_state("left", session) == 1
     assert temporary.set_state("right", session) == 2

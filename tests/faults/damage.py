@@ -140,17 +140,17 @@ def _judge(trial: Trial, place: str, path: Path, whole: dict[str, Told]) -> None
         trial.prove(f"{name}: hidden from the key history")
     else:
         trial.prove(f"{name}: an older state told")
-    # An end that is missing from the write-ahead log looks like one that was never written.
-    if name != WAL:
-        trial.require(not is_sound(path), f"{place}: less is told, and nothing shows it")
+        # An end that is missing from a write-ahead log looks like one that was never written.
+        shown = name == WAL or not is_sound(path)
+        trial.require(shown, f"{place}: an older state is told, and nothing shows it")
 
 
 def flip_bits(trial: Trial) -> None:
     """A bit is flipped in each byte of a small store: of its log, write-ahead log and keys.
 
-    What is read is right, or refused with a typed error. Two things can hide what is there, and
-    never change it: SQLite drops what comes after a flipped bit in a write-ahead log, and pages of
-    an index are not sealed; these SQLite's own check finds.
+    What is read is right, or refused with a typed error. Three things can hide what is there, and
+    never change it: SQLite drops what comes after a flipped bit in a write-ahead log; pages of an
+    index are not sealed, which its own check finds; nor is the key history, which none does.
     """
 
     def flip(whole: bytes, at: int) -> bytes:
