@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from statecore.database import explain_os
 from statecore.engine import Engine
 from statecore.errors import InputError, KeyMissing, StatecoreError, StoreNotFound
 from statecore.events import Birth
@@ -153,7 +154,11 @@ class Opening:
         elif str(self._location) == MEMORY:
             log, ring = _open_memory(GivenKey(secrets.token_bytes(KEY_BYTES)))
         else:
-            log, ring = _open_file(Path(self._location).expanduser(), options)
+            path = Path(self._location).expanduser()
+            try:
+                log, ring = _open_file(path, options)
+            except OSError as error:
+                raise explain_os(error, path, "opened") from error
         return _Parts(log, ring, options, waiter)
 
     def __await__(self) -> Generator[Any, None, StateStore]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -251,3 +252,35 @@ def test_a_key_that_could_not_be_kept_seals_nothing(written: Path, fault: str) -
     with statecore.open(written, key=KEY) as store:
         assert store.manager("new").get_state("items") == list(range(1, 8))
     assert items_after_retries(written, "new") == [*range(1, 8), 0]
+
+
+OPEN = """
+import sys
+import statecore
+
+try:
+    statecore.open(sys.argv[1], key=bytes(range(32))).blocking().close()
+    print("opened")
+except statecore.StatecoreError as error:
+    print(type(error).__name__)
+"""
+
+
+def test_a_disk_that_fails_while_a_store_is_opened_is_an_error_of_ours(written: Path) -> None:
+    if not shutil.which("strace"):
+        pytest.skip("needs strace")
+    told = []
+    for when in range(1, 7):
+        fail = ["-e", "trace=newfstatat", "-e", f"inject=newfstatat:error=EIO:when={when}"]
+        strace = ["strace", "-f", "-o", str(written.with_name("trace")), *fail, "-P", str(written)]
+        done = subprocess.run(
+            [*strace, os.path.realpath(sys.executable), "-c", OPEN, str(written)],
+            capture_output=True,
+            text=True,
+            env={**environment(), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            check=False,
+        )
+        assert done.stderr == ""
+        told.append(done.stdout.strip())
+
+    assert "StoreFailure" in told

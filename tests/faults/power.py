@@ -54,8 +54,8 @@ def cut(trial: Trial, plug: PulledPlug, writers: Writers, running: list[int]) ->
     for process in running:
         os.kill(process, signal.SIGKILL)
         ended = writers.wait(process)
-        # SQLite closes a file whatever errors it meets, and memory that is mapped from a disk that is
-        # gone is a bus error: neither is a failure of what was written.
+        # SQLite closes a file whatever errors it meets, and using memory that is mapped from a disk
+        # that is gone is a bus error: neither is a failure of what was written.
         expected = (0, REFUSED, -signal.SIGKILL, -signal.SIGBUS)
         trial.require(ended in expected, f"a writer ended with {ended}: {_last_words(trial)}")
     lost = plug.restore(trial.chance.randrange(1 << 32))
