@@ -180,6 +180,8 @@ def explain_os(error: OSError, path: Path, done: str) -> StatecoreError:
     """Return the error of ours for one of the operating system."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreFull(f"no space left to write {path}")
+    if error.errno == errno.EIO:
+        return StoreFailure(f"{path} can't be {done}: {error.strerror}")
     return StoreReadOnly(f"{path} can't be {done}: {error.strerror}")
 
 

@@ -36,7 +36,7 @@ StatecoreError
 └── StoreFailure               retry, or reopen the store
     ├── StoreBusy                  another process held the store until the deadline
     ├── StoreClosed                used after close
-    ├── StoreForked                used in a child process after fork
+    ├── StoreForked                used in the child of a process that had it open
     ├── StoreFull                  no space left; nothing of the batch was written
     ├── StoreReadOnly              the file or its directory can't be written
     ├── StoreUnsupported           the engine or file system is known to lose data
@@ -281,7 +281,7 @@ class StoreClosed(StoreFailure):
 
 
 class StoreForked(StoreFailure):
-    """The store was used in a child process after fork; open it again there."""
+    """The store was open when this process was forked; fork before it is opened, or spawn."""
 
 
 class StoreFull(StoreFailure):

@@ -58,9 +58,11 @@ class Sequencer:
 
         Raises:
             StoreClosed: the store was closed.
+            StoreFailure: the log can't be used any more; says why.
         """
         if self._closed:
             raise StoreClosed("the store was closed")
+        self._log.freshness()  # raises in the child of a fork, where no thread is that could answer
         self._queue.append(append)
         return len(self._queue)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from statecore.database import explain_os
 from statecore.engine import Engine
 from statecore.erasure import settle
 from statecore.errors import (
@@ -173,7 +175,11 @@ class Opening:
         elif str(self._location) == MEMORY:
             log, ring = _open_memory(GivenKey(secrets.token_bytes(KEY_BYTES)))
         else:
-            log, ring = _open_file(Path(self._location).expanduser(), options)
+            path = Path(self._location).expanduser()
+            try:
+                log, ring = _open_file(path, options)
+            except OSError as error:
+                raise explain_os(error, path, "opened") from error
         parts = _Parts(log, ring, options, waiter)
         parts.settle()
         return parts
@@ -233,6 +239,7 @@ class _Parts:
         self.heads = HeadKeeper(log, options.signer or log_signer(ring), _report)
         self._sweeper = Sweeper(ring, sequencer, options.clock, _report)
         self._runtime: _Parts | None = None
+        self._process = os.getpid()
         self.engine = Engine(
             streams=streams,
             gate=self._gate,
@@ -273,6 +280,8 @@ class _Parts:
             _report(error)  # it is not read all the same: the events decide
 
     def close(self) -> None:
+        if os.getpid() != self._process:
+            return  # after a fork: threads that are not here hold locks, and files are the parent's
         if self._runtime is not None:
             self._runtime.close()
         if self._ledger is not None:

@@ -56,9 +56,9 @@ class Scribe:
             self._look_around(turn.freshness)
             writer = self._writer or self._new_writer(turn)
             self._ring.begin()
-            time = self._next_time()
+            time, now = self._next_time(), self._clock()
             page = _Page(
-                self._streams, self._gate, self._judge, turn, writer, self._freshness, time
+                self._streams, self._gate, self._judge, turn, writer, self._freshness, time, now
             )
             accepted = [append for append in batch if page.try_append(append)]
             if accepted:
@@ -66,7 +66,7 @@ class Scribe:
                 self._writer = page.writer if page.last_number < _SEQUENCES_MAX else None
                 accepted = [append for append in accepted if append.stream.id not in written]
         if page.expired:
-            self.erase(lambda: self._ring.expired(time))
+            self.erase(lambda: self._ring.expired(now))
         return accepted + page.postponed
 
     def erase(self, choose: Callable[[], Collection[bytes]]) -> Collection[bytes]:
@@ -139,10 +139,14 @@ class _Page:
         writer: Writer,
         freshness: int,
         time: int,
+        now: int,
     ) -> None:
         self.writer = writer
         self._time = time
         self._gate = gate
+        # States end by the clock, as they are read by it. The time of events may be ahead of it,
+        # for as long as it was set wrong, and what begins meanwhile would end at once.
+        self._now = now
         self._judge = judge
         self._freshness = freshness  # which can't change while the turn is ours
         self.last_number = 0
@@ -158,8 +162,8 @@ class _Page:
         try:
             pending = self._pending.get(append.stream) or self._pending_of(append.stream)
             if append.stream.has_lost_its_past:
-                append.stream.require_readable(self._time)
-            if append.stream.has_expired(self._time):
+                append.stream.require_readable(self._now)
+            if append.stream.has_expired(self._now):
                 self.expired.add(append.stream)
                 self.postponed.append(append)
                 return False
@@ -196,7 +200,7 @@ class _Page:
             if stream not in self._refreshed:
                 self._streams.refresh(stream)
             self._refreshed.add(stream)
-        return empty(stream.root.version) if stream.has_expired(self._time) else stream.root
+        return empty(stream.root.version) if stream.has_expired(self._now) else stream.root
 
     def _append(self, pending: Pending, append: Append) -> None:
         stream, root, change, time = append.stream, pending.root, append.change, self._time

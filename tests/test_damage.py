@@ -276,25 +276,43 @@ def test_a_replaced_file_is_noticed_at_the_next_commit(written: Path, tmp_path: 
             agent.set_state("n", 3)
 
 
-def test_a_child_process_must_open_the_store_itself(written: Path) -> None:
+def test_a_child_process_is_refused_what_was_open_when_it_was_forked(written: Path) -> None:
+    """Also if it opens the file itself: it would hold no lock on it, and nobody would know."""
     with statecore.open(written, key=KEY) as store:
         agent = store.manager("agent")
         agent.set_state("parent", 1)
         child = os.fork()
         if child == 0:
-            status = 1
-            try:
-                agent.get_state("parent")
-            except StoreForked:
+            refused = 0
+            for use in (
+                lambda: agent.get_state("parent"),
+                lambda: agent.set_state("child", 1),
+                statecore.open(written, key=KEY).blocking,
+            ):
                 try:
-                    agent.set_state("child", 1)
+                    use()
                 except StoreForked:
-                    status = 0
-            os._exit(status)
+                    refused += 1
+            store.close()
+            os._exit(0 if refused == 3 else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         agent.set_state("parent", 2)
         with statecore.open(written, key=KEY) as again:
             assert again.manager("agent").get_state("parent") == 2
+
+
+def test_a_child_process_may_open_what_its_parent_had_closed(written: Path) -> None:
+    with statecore.open(written, key=KEY) as store:
+        store.manager("agent").set_state("parent", 1)
+    child = os.fork()
+    if child == 0:
+        with statecore.open(written, key=KEY) as store:
+            store.manager("agent").set_state("child", 1)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    with statecore.open(written, key=KEY) as store:
+        assert store.manager("agent").get_state("child") == 1
 
 
 READ_ONLY = """

@@ -3,101 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import apsw
 import pytest
 
 import statecore
 from statecore.errors import StoreFull, StoreReadOnly
+from tests.acknowledged import wait_until
 from tests.conftest import KEY, environment
-
-MEBIBYTE = 1024 * 1024
-PATIENCE_SECONDS = 60
-
-
-def mount(*arguments: str | Path) -> None:
-    """Mount something, or skip the test where that is not allowed."""
-    done = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"can't mount here: {done.stderr.strip()}")
+from tests.faults.bad_disk import is_sound, items_after_retries, write_on_a_bad_disk
+from tests.faults.mounts import MEBIBYTE, Filler, mount, small_disk
 
 
 @pytest.fixture(params=["tmpfs", "ext4"])
 def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
-    """A small disk of its own: one gives out its space at once, the other as late as it can."""
-    if not hasattr(os, "getuid") or os.getuid() != 0 or not shutil.which("mount"):
-        pytest.skip("needs root and mount")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if request.param == "tmpfs":
-        mount("-t", "tmpfs", "-o", "size=12m", "none", folder)
-    elif not shutil.which("mkfs.ext4"):
-        pytest.skip("needs mkfs.ext4")
-    else:
-        image = tmp_path / "image"
-        with image.open("wb") as file:
-            file.truncate(16 * MEBIBYTE)
-        # Blocks as large as pages, as on any larger disk: in smaller ones SQLite's own shared
-        # memory has holes, and writing to one on a full disk ends the process (bus error).
-        subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", "-b", "4096", image], check=True)
-        mount("-o", "loop", image, folder)
-    try:
+    """A small disk of its own."""
+    with small_disk(request.param, tmp_path) as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
-
-
-class Filler:
-    """A file that takes the space of a disk."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "filler"
-
-    def fill(self, left_bytes: int = 0) -> None:
-        """Take all the space there is, but for so many bytes."""
-        with self.path.open("ab", buffering=0) as file:
-            for size in (64 * 1024, 4096, 1):
-                self._append(file.fileno(), size)
-            os.ftruncate(file.fileno(), os.fstat(file.fileno()).st_size - left_bytes)
-            os.fsync(file.fileno())
-
-    @staticmethod
-    def _append(file: int, size: int) -> None:
-        while True:
-            try:
-                os.write(file, bytes(size))
-            except OSError as error:
-                if error.errno != errno.ENOSPC:
-                    raise
-                return
-
-    def free(self) -> None:
-        """Give it all back."""
-        self.path.unlink()
-
-
-def wait_until(holds: Callable[[], bool], otherwise: str) -> None:
-    until = time.monotonic() + PATIENCE_SECONDS
-    while not holds():
-        assert time.monotonic() < until, otherwise
-        time.sleep(0.002)
-
-
-def is_sound(path: Path) -> bool:
-    """Whether SQLite finds nothing wrong with its own structures."""
-    database = apsw.Connection(str(path))
-    try:
-        return database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    finally:
-        database.close()
 
 
 def test_a_full_disk_refuses_writes_and_takes_them_again_once_there_is_space(disk: Path) -> None:
@@ -204,7 +131,7 @@ RESTORED = """
 import sys
 import statecore
 from pathlib import Path
-from tests.test_disk import Filler
+from tests.faults.mounts import Filler
 
 path = Path(sys.argv[1])
 with statecore.open(path, key=bytes(range(32))) as store:
@@ -275,69 +202,12 @@ def test_a_read_only_disk_is_named(disk: Path, there: bool) -> None:
         assert store.manager("agent").set_state("n", 2) == 1 + there
 
 
-STUBBORN = """
-import sys
-import statecore
-
-with statecore.open(sys.argv[1], key=bytes(range(32))) as store:
-    for number in range(8):
-        agent = store.manager(sys.argv[2 + number % (len(sys.argv) - 2)])
-        try:
-            version = agent.extend("items", [number], event_id=f"{agent.agent_id}-{number}")
-            print(number, version, flush=True)
-        except statecore.StatecoreError as error:
-            print(number, type(error).__name__, error, flush=True)
-"""
-
-
-def write_on_a_bad_disk(
-    path: Path, agents: list[str], file: str, fault: str, when: int
-) -> list[list[str]]:
-    """Write eight times in a process in which one system call on one file fails.
-
-    Return what each write told: its number, and its version or the error.
-    """
-    if not shutil.which("strace"):
-        pytest.skip("needs strace")
-    call, _, error = fault.partition(":")
-    inject: list[str | Path] = [
-        "-e",
-        f"trace={call}",
-        "-e",
-        f"inject={call}:error={error}:when={when}",
-    ]
-    strace = ["strace", "-f", "-o", path.with_name("trace"), *inject]
-    python = os.path.realpath(sys.executable)  # a shim would be traced in its place
-    told = subprocess.run(
-        [*strace, "-P", path.with_name(file), python, "-c", STUBBORN, path, *agents],
-        capture_output=True,
-        text=True,
-        env={**environment(), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        check=False,
-    )
-    assert "(INJECTED)" in path.with_name("trace").read_text(), told.stderr
-    assert told.stderr == ""
-    return [line.split(maxsplit=2) for line in told.stdout.splitlines()]
-
-
 @pytest.fixture
 def written(path: Path) -> Path:
     """A closed store with one agent and one event."""
     with statecore.open(path, key=KEY) as store:
         store.manager("old").extend("items", ["first"])
     return path
-
-
-def items_after_retries(path: Path, agent: str) -> list[object]:
-    """Reopen the store, write again what may not have been written; return what is there."""
-    with statecore.open(path, key=KEY) as store:
-        manager = store.manager(agent)
-        for number in range(8):
-            manager.extend("items", [number], event_id=f"{agent}-{number}")
-        versions = [event.version for event in manager.history()]
-        assert versions == list(range(1, len(versions) + 1))
-        items: list[object] = manager.get_state("items")
-        return items
 
 
 @pytest.mark.parametrize("when", [1, 3, 6])
@@ -392,3 +262,35 @@ def test_after_a_key_could_not_be_kept_nothing_is_acknowledged_until_the_store_i
     assert items_after_retries(written, "new") == [*range(8)]
     assert items_after_retries(written, "old") == ["first", *range(8)]
     assert is_sound(written.with_name("agents.db-keys"))
+
+
+OPEN = """
+import sys
+import statecore
+
+try:
+    statecore.open(sys.argv[1], key=bytes(range(32))).blocking().close()
+    print("opened")
+except statecore.StatecoreError as error:
+    print(type(error).__name__)
+"""
+
+
+def test_a_disk_that_fails_while_a_store_is_opened_is_an_error_of_ours(written: Path) -> None:
+    if not shutil.which("strace"):
+        pytest.skip("needs strace")
+    told = []
+    for when in range(1, 7):
+        fail = ["-e", "trace=newfstatat", "-e", f"inject=newfstatat:error=EIO:when={when}"]
+        strace = ["strace", "-f", "-o", str(written.with_name("trace")), *fail, "-P", str(written)]
+        done = subprocess.run(
+            [*strace, os.path.realpath(sys.executable), "-c", OPEN, str(written)],
+            capture_output=True,
+            text=True,
+            env={**environment(), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            check=False,
+        )
+        assert done.stderr == ""
+        told.append(done.stdout.strip())
+
+    assert "StoreFailure" in told

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
+import apsw
 import pytest
 
 import statecore
 from statecore.errors import WrongExpectedVersion
+from statecore.recorders.sqlite.datastore import Datastore, create_datastore
 from tests.conftest import KEY, environment
 
 INCREMENT = """
@@ -79,6 +82,19 @@ def test_many_processes_may_make_the_store_at_once(path: Path) -> None:
     assert [error for _, error in told] == [""] * 6
     with statecore.open(path, key=KEY) as store:
         assert sum(store.manager("shared").at().data.values()) == 30
+
+
+def test_opening_a_new_store_waits_for_another_that_opens_it(path: Path) -> None:
+    create_datastore(path, lambda: bytes(16))
+    another = apsw.Connection(str(path))
+    another.execute("BEGIN IMMEDIATE")
+    over = threading.Timer(0.1, another.execute, ["ROLLBACK"])
+    over.start()
+
+    Datastore(path).close()
+
+    over.join()
+    another.close()
 
 
 WATCH = """

@@ -603,6 +603,24 @@ def test_a_temporary_state_starts_anew_when_written_to(
         assert session.at().data == {"n": 1}
 
 
+def test_a_temporary_state_lives_on_after_the_clock_was_wrong(
+    backend: str, tmp_path: Path, clock: Clock
+) -> None:
+    with opening(backend, tmp_path, clock=clock) as store:
+        clock.tick(365 * 24 * 3600)
+        store.manager("agent").set_state("n", 1)  # later events can't have earlier times than this
+        clock.tick(-365 * 24 * 3600)
+        session = store.manager("session", kind="temporary", ttl=60)
+        for number in range(3):
+            clock.tick(10)
+            session.set_state(f"k{number}", number)
+
+        assert session.at().data == {"k0": 0, "k1": 1, "k2": 2}
+        clock.tick(40)
+        with pytest.raises(Expired):
+            session.get_state("k0")
+
+
 def test_expiry_takes_the_key_with_it(path: Path, clock: Clock) -> None:
     with statecore.open(path, key=KEY, clock=clock) as store:
         session = store.manager("session", kind="temporary", ttl=5)

@@ -28,7 +28,7 @@ from tests.mortal import MortalDisk
 
 AGENTS = 3
 TASKS = 8
-TOLD = "told"
+REFUSED = 3  # how a writer ends that met an error of ours
 
 Tell = Callable[[str, int, str, int], None]
 
@@ -105,7 +105,7 @@ WORK = {"alone": alone, "tasks": tasks, "life": life}
 def child(order: dict[str, Any]) -> None:
     """Do what is ordered, telling of each write after its call has returned."""
     path = Path(order["path"])
-    told = os.open(path.with_name(TOLD), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    told = os.open(order["told"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def tell(agent: str, version: int, actor: str, number: int) -> None:
         os.write(told, f"{agent} {version} {actor} {number}\n".encode())
@@ -138,31 +138,41 @@ def fork(order: dict[str, Any]) -> int:
         try:
             child(order)
             os._exit(0)
-        except BaseException:
+        except BaseException as error:
             traceback.print_exc()
-            os._exit(1)
+            os._exit(REFUSED if isinstance(error, statecore.StatecoreError) else 1)
     return process
 
 
 class Writers:
     """The other end: starts writers, and waits for their end."""
 
+    def __init__(self, errors: int | None = None) -> None:
+        self._errors = errors  # where writers say what went wrong; here, unless told otherwise
+
     def __enter__(self) -> Self:
         command = [sys.executable, "-W", "error", "-m", "tests.writer"]
         self._server = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            env=environment(),
         )
         return self
 
     def __exit__(self, *_: object) -> None:
         self._server.communicate()
 
-    def start(self, work: str, path: Path, actor: str, steps: int = 0) -> int:
-        """Start a writer, and return the number of its process."""
-        return self._order({"work": work, "path": str(path), "actor": actor, "steps": steps})
+    def start(self, work: str, path: Path, actor: str, steps: int, told: Path) -> int:
+        """Start a writer that tells a file of what was acknowledged; return its process' number."""
+        order = {"work": work, "path": str(path), "actor": actor, "steps": steps}
+        return self._order({**order, "told": str(told)})
 
     def wait(self, process: int) -> int:
-        """Wait until a writer is gone; return how it ended: minus nine if it was killed."""
+        """Wait until a writer is gone; return how it ended: minus nine if it was killed,
+        ``REFUSED`` if it met an error of ours."""
         return self._order({"wait": process})
 
     def _order(self, order: dict[str, Any]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ from statecore.recorders.watch import Watch
 
 _SYNCHRONOUS: Final = {"full": "FULL", "relaxed": "NORMAL"}
 _POLL_SECONDS: Final = 0.01
+_SWITCH_SECONDS: Final = 30.0
 
 _open_stores: weakref.WeakSet[Datastore]
 _left_open: list[Datastore] = []
@@ -79,6 +81,36 @@ def _take_back_creation(path: Path) -> None:
         database.close()
 
 
+def _require_no_inheritance(path: Path) -> None:
+    """Refuse a file that was open when this process was forked.
+
+    SQLite remembers the parent's locks as its own, for the file and not for the connection. It
+    would take none in the child, the parent would be the last to close, take the write-ahead log
+    away, and with it what the child was told is durable.
+    """
+    if any(os.path.samestat(store.identity, path.stat()) for store in _left_open):
+        raise StoreForked(
+            f"{path} was open when this process was forked; fork before it is opened, or start "
+            "processes with spawn"
+        )
+
+
+def _switch_to_wal(connection: apsw.Connection) -> str:
+    """Have SQLite keep a write-ahead log, and return what it keeps.
+
+    In a new file that is a change, and here SQLite itself does not wait for others who are looking
+    at the file, as they do when several open it at once.
+    """
+    until = time.monotonic() + _SWITCH_SECONDS
+    while True:
+        try:
+            return cast("str", connection.execute("PRAGMA journal_mode = WAL").get)
+        except apsw.BusyError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(_POLL_SECONDS)
+
+
 def _lock_path(path: Path) -> Path:
     return path.with_name(path.name + "-lock")
 
@@ -92,10 +124,12 @@ class Datastore:
         Raises:
             StoreNotFound, StoreUnsupported, StoreReadOnly, ForeignSchema, NewerFormat, Damage:
             as named.
+            StoreForked: this process is the child of one that had the file open.
         """
         if not path.exists():
             raise StoreNotFound(f"there is no store at {path}")
         require_safe(path)
+        _require_no_inheritance(path)
         self.path = path
         self.ticket = Ticket(_lock_path(path))
         self.watch = Watch(self.ticket.counter, _POLL_SECONDS)
@@ -106,7 +140,8 @@ class Datastore:
         self._own_commits = 0
         self._readers: list[apsw.Connection] = []
         self._name = str(path)
-        self._inode = path.stat().st_ino
+        self.identity = path.stat()
+        self._inode = self.identity.st_ino
         try:
             self._writer = self._connect_writer()
         except BaseException:
@@ -131,7 +166,7 @@ class Datastore:
         return writer
 
     def _configure(self, connection: apsw.Connection) -> None:
-        mode = connection.execute("PRAGMA journal_mode = WAL").get
+        mode = _switch_to_wal(connection)
         if mode != "wal":
             raise StoreUnsupported(f"{self.path}: SQLite keeps no write-ahead log here, but {mode}")
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
@@ -287,7 +322,7 @@ class Datastore:
 
     def abandon(self) -> None:
         """Be unusable, without closing anything: what is open belongs to the parent process."""
-        self._unusable = StoreForked(f"{self.path} was opened before a fork; open it again")
+        self._unusable = StoreForked(f"{self.path} was opened before a fork")
         _left_open.append(self)
 
 

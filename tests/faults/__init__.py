@@ -1,0 +1,1 @@
+"""Faults, each caused for real, many times over: ``python -m tests.faults``."""
