@@ -199,6 +199,9 @@ class MemoryTree:
     def rows(self, after: int, limit: int) -> list[LogRow]:
         return self._log.read_log(after, limit)
 
+    def missing(self, after: int, before: int) -> int:
+        return 0  # not every persistence module numbers without gaps
+
     def catch_up(self) -> None:
         """Keep what became full since."""
         with self._lock:
@@ -210,6 +213,9 @@ class MemoryTree:
     def hashes(self, level: int, first: int, count: int) -> list[bytes]:
         return self._nodes.get(level, [])[first : first + count]
 
+    def nodes(self) -> int:
+        return sum(map(len, self._nodes.values()))
+
     def upto(self, tile: int) -> int:
         return self._upto[tile] if 0 <= tile < len(self._upto) else 0
 
@@ -217,6 +223,9 @@ class MemoryTree:
         links = self._links.get(stream, [])
         at = bisect_right(links, (tile, b""))
         return links[at - 1][1] if at else None
+
+    def links(self, stream: bytes) -> list[tuple[int, bytes]]:
+        return self._links.get(stream, [])
 
     def keep(self, level: int, number: int, node: bytes, upto: int) -> None:
         nodes = self._nodes.setdefault(level, [])

@@ -8,12 +8,14 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 
-from statecore.errors import InputError
-from statecore.projections.audit_tree import AuditTree
+from statecore.errors import Damage, InputError
+from statecore.projections.audit_tree import TILE_LEAVES, AuditTree
 from statecore.projections.findings import Finding, Report, Verdict
-from statecore.projections.head_check import Anchor, check_heads, read_heads
-from statecore.projections.log_check import LogCheck, check_upper_levels
+from statecore.projections.head_check import Anchor, Head, check_heads, read_heads, require_all
+from statecore.projections.log_check import LogCheck, kept_roots
 from statecore.recorders.sqlite.reading import StoreFile
+from statecore.transparency.checkpoint import parse_checkpoint
+from statecore.transparency.note import parse_note
 from statecore.transparency.policy import Policy, parse_policy
 
 __all__ = ["Depth", "Finding", "Report", "Verdict", "verify"]
@@ -64,23 +66,57 @@ def verify(
         if memory is not None and memory.exists():
             known.append(Anchor("the head remembered", _read(memory, "head remembered")))
         report = Report(file.log_id, Depth(depth).value)
-        for complaint in file.complaints():
-            report.find("damaged-file", f"SQLite: {complaint}")
-        inside, outside = read_heads(file.tree.heads(), known, report)
-        sizes = sorted({head.checkpoint.size for head in (*inside, *outside)})
-        if depth == Depth.PROOFS:
-            roots = _kept_roots(AuditTree(file.tree), sizes, report)
-        else:
-            check = LogCheck(file.tree, sizes, report)
-            check.run(on_progress)
-            roots = check.roots
-        last = check_heads(inside, outside, roots, trusted, report)
-        report.root = roots.get(report.events, report.root)
+        try:
+            last = _check(file, known, trusted, report, on_progress)
+        except Damage as error:  # no more than this can be read
+            report.find("damaged-file", str(error))
+            last = None
         if memory is not None and last is not None and not report.findings:
-            keep_head(memory, last.note)
+            _remember(memory, last)
         return report
     finally:
         file.close()
+
+
+def _check(
+    file: StoreFile,
+    known: Sequence[Anchor],
+    trusted: Policy | None,
+    report: Report,
+    on_progress: Callable[[int], None],
+) -> Head | None:
+    """Verify an open file; return the last head in it that holds."""
+    kept = file.tree.heads()
+    inside, outside = read_heads(kept, known, report)
+    sizes = sorted({head.checkpoint.size for head in (*inside, *outside)})
+    tiles, upto = file.tree.last()
+    is_kept = len(file.tree.rows(upto, TILE_LEAVES)) < TILE_LEAVES
+    if report.depth == Depth.PROOFS and is_kept:
+        roots = kept_roots(AuditTree(file.tree), sizes, report)
+    else:
+        if report.depth == Depth.PROOFS:
+            report.notes.append("the tree is not kept up to the end: every event was hashed")
+        for complaint in file.complaints():
+            report.find("damaged-file", f"SQLite: {complaint}")
+        for oddity in file.oddities():
+            report.find("odd-rows", oddity)
+        check = LogCheck(file.tree, sizes, report)
+        check.run(on_progress)
+        roots = check.roots
+    require_all(kept, min(tiles * TILE_LEAVES, report.events), report)
+    last = check_heads(inside, outside, roots, trusted, report)
+    report.root = roots.get(report.events, report.root)
+    return last
+
+
+def _remember(memory: Path, last: Head) -> None:
+    """Keep the last head in place of one remembered before, unless that was of more events."""
+    try:
+        before = parse_checkpoint(parse_note(memory.read_bytes()).text).size
+    except FileNotFoundError:
+        before = 0
+    if last.checkpoint.size >= before:
+        keep_head(memory, last.note)
 
 
 def _policy(given: Policy | bytes | str | Path | None) -> Policy | None:
@@ -94,13 +130,6 @@ def _read(path: Path, what: str) -> bytes:
         return path.expanduser().read_bytes()
     except OSError as error:
         raise InputError(f"the {what} {path} can't be read: {error.strerror}") from error
-
-
-def _kept_roots(tree: AuditTree, sizes: Sequence[int], report: Report) -> dict[int, bytes]:
-    """Return the roots at some sizes from what is kept of the tree."""
-    report.events = tree.size()
-    check_upper_levels(tree.kept, report)
-    return {size: tree.root(size) for size in (*sizes, report.events) if size <= report.events}
 
 
 def keep_head(path: Path, note: bytes) -> None:

@@ -166,7 +166,9 @@ def test_an_edited_event_is_told_with_where_it_is_and_nothing_else(
     edited = tmp_path / "agents.db"
     copy(written, edited)
     with sqlite3.connect(edited) as database:
-        database.execute("UPDATE events SET state = state || x'00' WHERE position = 300")
+        database.execute(
+            "UPDATE events SET state = CAST(state || x'00' AS BLOB) WHERE position = 300"
+        )
 
     report = statecore.verify(edited, remember=tmp_path)
 

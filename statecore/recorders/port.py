@@ -40,17 +40,27 @@ class KeptTree(Protocol):
     def rows(self, after: int, limit: int) -> list[LogRow]:
         """Return events of the whole log, as ``LogStore.read_log`` does."""
 
+    def missing(self, after: int, before: int) -> int:
+        """Return how many positions between two hold no event, not even another application's; 0
+        where positions may be skipped."""
+
     def last(self) -> tuple[int, int]:
         """Return how many tiles of leaves are full and kept, and the position of their last."""
 
     def hashes(self, level: int, first: int, count: int) -> list[bytes]:
-        """Return nodes in a row, as many as there are."""
+        """Return the nodes there are of so many numbers in a row."""
+
+    def nodes(self) -> int:
+        """Return how many nodes are kept, of all levels."""
 
     def upto(self, tile: int) -> int:
         """Return the position of the last leaf of a tile; 0 of none."""
 
     def link(self, stream: bytes, tile: int) -> bytes | None:
         """Return the last leaf hash of a stream before a tile, where there is any."""
+
+    def links(self, stream: bytes) -> list[tuple[int, bytes]]:
+        """Return the last leaf hash of a stream in each tile that has any, by tile."""
 
     def keep(self, level: int, number: int, node: bytes, upto: int) -> None:
         """Keep a node, and the position of the last leaf under it."""
