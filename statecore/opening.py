@@ -112,7 +112,7 @@ def open(  # noqa: A001 - read as statecore.open
     if str(location).startswith(("postgresql:", "postgres:")):
         raise InputError("use persistence_module='eventsourcing.postgres' and its environment")
     options = Options(
-        provider=_provider(key, passphrase),
+        provider=provider_of(key, passphrase),
         create=create,
         durability=durability,
         cache_mib=cache_mib,
@@ -126,7 +126,12 @@ def open(  # noqa: A001 - read as statecore.open
     return Opening(location, persistence_module, options)
 
 
-def _provider(key: bytes | str | KeyProvider | None, passphrase: str | None) -> KeyProvider:
+def provider_of(key: bytes | str | KeyProvider | None, passphrase: str | None) -> KeyProvider:
+    """Return what gives the key-encryption key, as ``open`` looks for it.
+
+    Raises:
+        InputError: both a key and a passphrase were given.
+    """
     if key is not None and passphrase is not None:
         raise InputError("give a key or a passphrase, not both")
     if passphrase is not None:
@@ -243,7 +248,7 @@ class _Parts:
         self._ring.close()
 
 
-def log_signer(ring: KeyRing) -> Signer:
+def log_signer(ring: KeyRing) -> Ed25519Signer:
     """Return what signs a log's heads: Ed25519, with a key derived from the log's own data key."""
     seed = Ed25519PrivateKey.from_private_bytes(ring.log_key.head_seed)
     return Ed25519Signer(f"statecore/{ring.log_id.hex()}", seed)

@@ -149,9 +149,9 @@ def test_an_untouched_store_is_valid_and_the_verdict_says_what_that_rests_on(
     with statecore.open(written, key=KEY) as store:
         policy = store.audit_policy()
 
-    alone = statecore.verify(written, depth=depth)
-    first = statecore.verify(written, depth=depth, policy=policy, remember=tmp_path)
-    again = statecore.verify(written, depth=depth, policy=policy, remember=tmp_path)
+    alone = statecore.verify(written, depth=depth, key=KEY)
+    first = statecore.verify(written, depth=depth, key=KEY, policy=policy, remember=tmp_path)
+    again = statecore.verify(written, depth=depth, key=KEY, policy=policy, remember=tmp_path)
 
     assert (alone.verdict, alone.findings) == (Verdict.UNANCHORED, [])
     assert (first.verdict, first.findings) == (Verdict.UNANCHORED, [])

@@ -11,7 +11,7 @@ import typer
 import statecore
 from statecore.anchoring import anchor as keep_outside
 from statecore.anchoring import checkpoint_of, last_head
-from statecore.cli.access import opened
+from statecore.cli.access import ask_passphrase, opened
 from statecore.cli.arguments import Agent, AskPassphrase, Branch, Json, Store
 from statecore.cli.failures import VERDICT_CODES
 from statecore.cli.output import echo, echo_json, echo_whole
@@ -54,9 +54,13 @@ def verify(
     forgetful: Annotated[
         bool, typer.Option("--no-remember", help="Neither use nor keep verified heads.")
     ] = False,
+    passphrase: AskPassphrase = False,
     as_json: Json = False,
 ) -> None:
-    """Verify that nothing recorded was edited, removed or reordered; needs no key.
+    """Verify that nothing recorded was edited, removed or reordered.
+
+    Proofs and digests need no key. Contents opens every event and snapshot with it, and replay
+    makes every state again of its events.
 
     The verdict says what it rests on: VALID-WITNESSED, VALID-ANCHORED, VALID-UNANCHORED, DIVERGED
     or INVALID. All findings are told, and nothing is repaired. A head that was verified is
@@ -67,6 +71,7 @@ def verify(
     statecore verify trip.db --policy trip.policy --anchor /mnt/other/trip.head
     """
     memory = None if forgetful else remember or heads_folder()
+    secret = ask_passphrase(confirm=False) if passphrase else None
     with counting("verifying", "events") as on_progress:
         report = verify_store(
             store,
@@ -74,6 +79,7 @@ def verify(
             anchors=anchor or [],
             remember=memory,
             depth=depth,
+            passphrase=secret,
             on_progress=on_progress,
         )
     if as_json:

@@ -232,6 +232,11 @@ def read_epoch(stored: bytes) -> int:
     return read_number(stored, 1)[0]
 
 
+def is_committed(stored: bytes) -> bool:
+    """Tell whether a stored event commits to its data key."""
+    return bool(stored[0] & _COMMITMENT)
+
+
 def _explain(version: int, stored: bytes, error: Exception) -> DamagedRecord:
     if not stored:
         return DamagedRecord(f"version {version} is empty")

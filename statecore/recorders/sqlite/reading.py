@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -10,8 +11,11 @@ from urllib.parse import quote
 import apsw
 
 from statecore.database import distrust, explain, require_schema, require_sqlite
-from statecore.errors import Damage, ForeignSchema, NewerFormat, StoreNotFound
+from statecore.errors import Damage, ForeignSchema, NewerFormat, StoreNotFound, StoreReadOnly
+from statecore.recorders.port import LogRow, Turn
+from statecore.recorders.sqlite.log import SqliteReader
 from statecore.recorders.sqlite.schema import FORMAT, SCHEMA, TOPIC_ID, TREE_SCHEMA
+from statecore.recorders.sqlite.touches import versions
 from statecore.recorders.sqlite.tree import SqliteTree
 
 _COMPLAINTS_MAX: Final = 20
@@ -144,3 +148,50 @@ class StoreFile:
     def close(self) -> None:
         """Let go of the file."""
         self._connection.close()
+
+
+class FileLog(SqliteReader):
+    """The log in such a file, for whoever has the key: reads as the engine does, writes nothing."""
+
+    def __init__(self, file: StoreFile) -> None:
+        super().__init__(file.log_id, file.all)
+        self.tree = file.tree
+        self._path = file.path
+
+    def read_log(self, after: int, limit: int) -> list[LogRow]:
+        return self.tree.rows(after, limit)
+
+    def touches(self, stream: bytes) -> dict[bytes, list[int]]:
+        """Return the whole key history of a stream: of each tag, the versions that touched it.
+
+        Raises:
+            Damage: a row of it does not parse.
+        """
+        sql = "SELECT CAST(tag AS BLOB), first, count, distances FROM touches WHERE stream = ?"
+        found: dict[bytes, list[int]] = {}
+        for tag, *row in self._all(sql, (self._stream_id(stream),)):
+            found.setdefault(tag, []).extend(versions(*row))
+        return found
+
+    def ids(self, stream: bytes) -> dict[bytes, int]:
+        """Return the versions of a stream's events with an id of their caller's, by its tag."""
+        sql = "SELECT CAST(tag AS BLOB), version FROM ids WHERE stream = ?"
+        return dict(self._all(sql, (self._stream_id(stream),)))
+
+    def freshness(self) -> int:
+        return 0  # one moment of it is all there is
+
+    def hold(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def turn(self, *, wait: bool = True) -> Turn:
+        raise StoreReadOnly(f"{self._path} was opened to be looked at")
+
+    def subscribe(self, notify: Callable[[], None]) -> Callable[[], None]:
+        return lambda: None
+
+    def size_bytes(self) -> dict[str, int]:
+        return {self._path.name: self._path.stat().st_size}
+
+    def close(self) -> None:
+        """Nothing to let go of: the file is its opener's."""
