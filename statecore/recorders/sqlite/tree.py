@@ -18,10 +18,11 @@ from statecore.recorders.sqlite.schema import TOPIC_ID
 Ask: TypeAlias = Callable[[str, tuple[Any, ...]], list[Any]]
 
 # What is not of the type it should be is passed over, as if it were not there: a file may have been
-# written to by anybody, and verification tells of it (reading.py).
+# written to by anybody, and verification tells of it (reading.py). SQLite believes its schema and
+# takes ``IS NOT NULL`` of such a column for true, so types are asked for.
 _SOUND: Final = (
     " WHERE position > ? AND topic = ? AND version > 0 AND typeof(version) = 'integer'"
-    " AND state IS NOT NULL"
+    " AND typeof(state) <> 'null'"
 )
 _ROWS: Final = (
     f"SELECT position, stream, version, CAST(state AS BLOB) FROM events{_SOUND}"
@@ -61,12 +62,9 @@ _LINKS: Final = (
 _KEEP: Final = "INSERT OR REPLACE INTO tree VALUES (?, ?, ?, ?)"
 _KEEP_LINK: Final = "INSERT OR REPLACE INTO links SELECT id, ?, ? FROM streams WHERE name = ?"
 _KEEP_HEAD: Final = "INSERT OR REPLACE INTO heads VALUES (?, ?)"
-_HEADS: Final = (
-    "SELECT size, CAST(note AS BLOB) FROM heads WHERE size >= ? AND note IS NOT NULL ORDER BY size"
-)
-_LAST_HEAD: Final = (
-    "SELECT size, CAST(note AS BLOB) FROM heads WHERE note IS NOT NULL ORDER BY size DESC LIMIT 1"
-)
+_SIZED: Final = "SELECT size, CAST(note AS BLOB) FROM heads WHERE typeof(note) <> 'null'"
+_HEADS: Final = f"{_SIZED} AND size >= ? ORDER BY size"
+_LAST_HEAD: Final = f"{_SIZED} ORDER BY size DESC LIMIT 1"
 
 
 class SqliteTree:
