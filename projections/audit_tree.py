@@ -36,12 +36,15 @@ class TreeKeeper:
             on_tile: called, within the turn, with how many tiles are full, after each.
         """
         self._on_tile = on_tile
-        self._upto = 0  # as last seen; others may have gone on since
+        self._upto = self._last = 0  # as last seen; others may have gone on since
         self._newest = [b""]  # the node of the last full tile, which the links are of
         self._links: dict[bytes, bytes] = {}
 
     def extend(self, tree: KeptTree, last: int) -> None:
         """Keep what became full up to a position."""
+        if last <= self._last:
+            self._upto = 0  # a turn was not written after all, nor what we kept in it
+        self._last = last
         if last - self._upto < TILE_LEAVES:
             return  # positions never grow slower than leaves
         tiles, upto = tree.last()
@@ -102,6 +105,11 @@ class AuditTree:
         """Return how many leaves there are now."""
         tiles, upto = self.kept.last()
         return tiles * TILE_LEAVES + len(self.kept.rows(upto, TILE_LEAVES))
+
+    def is_kept_up(self) -> bool:
+        """Tell whether all full tiles are kept: not in a log that was made without a tree."""
+        _, upto = self.kept.last()
+        return len(self.kept.rows(upto, TILE_LEAVES)) < TILE_LEAVES
 
     def root(self, size: int) -> bytes:
         """Return the root of the tree of the first so many leaves."""

@@ -119,10 +119,9 @@ def _check(
     kept = file.tree.heads()
     inside, outside = read_heads(kept, known, report)
     sizes = sorted({head.checkpoint.size for head in (*inside, *outside)})
-    tiles, upto = file.tree.last()
-    is_kept = len(file.tree.rows(upto, TILE_LEAVES)) < TILE_LEAVES
-    if report.depth == Depth.PROOFS and is_kept:
-        roots = kept_roots(AuditTree(file.tree), sizes, report)
+    tree, (tiles, _) = AuditTree(file.tree), file.tree.last()
+    if report.depth == Depth.PROOFS and tree.is_kept_up():
+        roots = kept_roots(tree, sizes, report)
     else:
         if report.depth == Depth.PROOFS:
             report.notes.append("the tree is not kept up to the end: every event was hashed")

@@ -214,9 +214,13 @@ def test_a_store_made_without_a_tree_is_given_one(tmp_path: Path, written: Path)
     with sqlite3.connect(path) as database:
         for table in ("tree", "links", "heads"):
             database.execute(f"DROP TABLE {table}")
-    assert statecore.verify(path).verdict == Verdict.UNANCHORED
+    for depth in Depth:
+        old = statecore.verify(path, depth=depth, key=KEY)
+        assert (old.verdict, old.findings) == (Verdict.UNANCHORED, [])
+        assert (old.events, old.heads) == (EVENTS, 0)
 
     with statecore.open(path, key=KEY) as store:
+        assert checkpoint_of(store.signed_head()).size == EVENTS
         store.manager("one").set_state("n", 0)
 
     report = statecore.verify(path)
