@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from statecore.codec.leaf import NO_LINK, leaf_entry
+from statecore.codec.leaf import NO_LINK, chained_leaf, leaf_entry, leaf_place
 from statecore.errors import DamagedRecord, InputError
 from statecore.recorders import KeptTree, LogRow, LogStore
 from statecore.transparency.merkle import Frontier, covering, leaf_hash, root_of
@@ -87,7 +87,7 @@ def link_up(
     leaves = []
     for _, stream, version, stored in rows:
         link = links.get(stream) or tree.link(stream, tile) or NO_LINK
-        leaf = links[stream] = leaf_hash(leaf_entry(stream, version, link, stored))
+        leaf = links[stream] = chained_leaf(leaf_place(stream), version, link, stored)
         leaves.append(leaf)
     return leaves
 
@@ -125,27 +125,27 @@ class AuditTree:
         row, height = divmod(level, _LEVELS)
         first, count = index << height, 1 << height
         number, begin = divmod(first, TILE_LEAVES)
-        hashes = self._hashes(row, number)[begin : begin + count]
+        hashes = self._hashes(row, number, begin + count)[begin : begin + count]
         if len(hashes) < count:
             raise InputError(f"the tree has no full subtree {index} at level {level}")
         return root_of(hashes)
 
-    def _hashes(self, row: int, number: int) -> list[bytes]:
-        """Return the hashes in a tile, as many as there are; those of full ones are kept."""
+    def _hashes(self, row: int, number: int, until: int) -> list[bytes]:
+        """Return the hashes in a tile, so many at least, if there are; what is there never changes,
+        so it is kept also of a tile that is not full."""
         with self._lock:
-            known = self._tiles.get((row, number))
-            if known is not None:
+            known = self._tiles.get((row, number), [])
+            if len(known) >= until:
                 self._tiles.move_to_end((row, number))
                 return known
         if row:
             hashes = self.kept.hashes(row, number * TILE_LEAVES, TILE_LEAVES)
         else:
             hashes = link_up(self.rows(number), {}, self.kept, number)
-        if len(hashes) == TILE_LEAVES:
-            with self._lock:
-                self._tiles[row, number] = hashes
-                while len(self._tiles) > _TILES_CACHED:
-                    self._tiles.popitem(last=False)
+        with self._lock:
+            self._tiles[row, number] = hashes
+            while len(self._tiles) > _TILES_CACHED:
+                self._tiles.popitem(last=False)
         return hashes
 
     def rows(self, tile: int) -> list[LogRow]:
@@ -163,6 +163,24 @@ class AuditTree:
             links[stream] = leaf_hash(entry)
             entries.append(entry)
         return entries
+
+    def entry(self, index: int) -> bytes:
+        """Return the entry of a leaf.
+
+        Raises:
+            InputError: there is none.
+        """
+        tile, place = divmod(index, TILE_LEAVES)
+        rows = self.rows(tile)[: place + 1]
+        if place >= len(rows):
+            raise InputError(f"the tree has no leaf {index}")
+        _, stream, version, stored = rows[place]
+        before = [at for at, row in enumerate(rows[:place]) if row[1] == stream]
+        if before:
+            link = self._hashes(0, tile, place)[before[-1]]
+        else:
+            link = self.kept.link(stream, tile) or NO_LINK
+        return leaf_entry(stream, version, link, stored)
 
     def index_of(self, position: int) -> int:
         """Return the index of the leaf of the event at a position.

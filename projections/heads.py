@@ -92,8 +92,7 @@ class HeadKeeper:
             note = self.head()
             size = parse_checkpoint(parse_note(note).text).size
         hashes = prove_inclusion(index, size, tree.hash_at)
-        tile, place = divmod(index, TILE_LEAVES)
-        return write_proof(Proof(index, tuple(hashes), note, tree.entries(tile)[place]))
+        return write_proof(Proof(index, tuple(hashes), note, tree.entry(index)))
 
     def policy(self) -> bytes:
         """Return the policy (c2sp.org/tlog-policy) that trusts the key of this log, and no witness.

@@ -82,6 +82,8 @@ class SqliteTree:
         self._names: dict[int, Any] = {}  # of streams, by number
 
     def rows(self, after: int, limit: int) -> list[LogRow]:
+        if self._writer is not None:  # a few tiles, by which to ask for names would not pay
+            return self._ask(_ROWS_NAMED, (after, TOPIC_ID, limit))
         rows = self._ask(_ROWS, (after, TOPIC_ID, limit))
         names = self._names  # asked for once each: a join would look for one with every row
         numbers = {row[1] for row in rows}
