@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from statecore.codec.leaf import NO_LINK, chained_leaf, leaf_entry, leaf_place
@@ -85,8 +85,9 @@ def link_up(
         tile: which tile.
     """
     leaves = []
+    links.update(tree.links_before(tile, {row[1] for row in rows} - links.keys()))
     for _, stream, version, stored in rows:
-        link = links.get(stream) or tree.link(stream, tile) or NO_LINK
+        link = links.get(stream, NO_LINK)
         leaf = links[stream] = chained_leaf(leaf_place(stream), version, link, stored)
         leaves.append(leaf)
     return leaves
@@ -99,6 +100,7 @@ class AuditTree:
         """Ask what is kept of a tree, and its events."""
         self.kept = tree
         self._tiles: OrderedDict[tuple[int, int], list[bytes]] = OrderedDict()
+        self._recent: tuple[int, list[LogRow]] = (-1, [])
         self._lock = threading.Lock()
 
     def size(self) -> int:
@@ -150,16 +152,21 @@ class AuditTree:
 
     def rows(self, tile: int) -> list[LogRow]:
         """Return the events under a tile of leaves, as many as there are."""
+        known, rows = self._recent
+        if known == tile:
+            return rows
         tiles, _ = self.kept.last()
-        return self.kept.rows(self.kept.upto(tile - 1), TILE_LEAVES) if tile <= tiles else []
+        rows = self.kept.rows(self.kept.upto(tile - 1), TILE_LEAVES) if tile <= tiles else []
+        if len(rows) == TILE_LEAVES:  # a proof asks for those of one tile several times
+            self._recent = tile, rows
+        return rows
 
     def entries(self, tile: int) -> list[bytes]:
         """Return the entries under a tile of leaves, as many as there are."""
-        rows, links = self.rows(tile), dict[bytes, bytes]()
-        entries = []
+        rows, entries = self.rows(tile), []
+        links = self.kept.links_before(tile, {row[1] for row in rows})
         for _, stream, version, stored in rows:
-            link = links.get(stream) or self.kept.link(stream, tile) or NO_LINK
-            entry = leaf_entry(stream, version, link, stored)
+            entry = leaf_entry(stream, version, links.get(stream, NO_LINK), stored)
             links[stream] = leaf_hash(entry)
             entries.append(entry)
         return entries
@@ -249,6 +256,10 @@ class MemoryTree:
         links = self._links.get(stream, [])
         at = bisect_right(links, (tile, b""))
         return links[at - 1][1] if at else None
+
+    def links_before(self, tile: int, streams: Collection[bytes]) -> dict[bytes, bytes]:
+        known = {stream: self.link(stream, tile) for stream in streams}
+        return {stream: link for stream, link in known.items() if link is not None}
 
     def links(self, stream: bytes) -> list[tuple[int, bytes]]:
         return self._links.get(stream, [])

@@ -83,9 +83,13 @@ class HeadKeeper:
             Damage: the log does not go on from the last head.
         """
         tree = self.tree
-        if not tree.is_kept_up():
+        try:
+            index = tree.index_of(position)
+        except InputError:
+            if tree.is_kept_up():
+                raise
             self.head()
-        index = tree.index_of(position)
+            index = tree.index_of(position)
         head = tree.kept.last_head()
         size, note = head if head is not None and index < head[0] else (0, b"")
         if not size:

@@ -220,6 +220,8 @@ def test_a_store_made_without_a_tree_is_given_one(tmp_path: Path, written: Path)
         assert (old.events, old.heads) == (EVENTS, 0)
 
     with statecore.open(path, key=KEY) as store:
+        proof = parse_proof(store.prove("two", EVENTS // 3))
+        assert verify_proof(proof, leaf_hash(proof.extra), parse_policy(store.audit_policy()))
         assert checkpoint_of(store.signed_head()).size == EVENTS
         store.manager("one").set_state("n", 0)
 

@@ -8,7 +8,7 @@ only makes answers faster; one that can't says so and the engine does without.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, Protocol, Self, TypeAlias
 
@@ -58,6 +58,9 @@ class KeptTree(Protocol):
 
     def link(self, stream: bytes, tile: int) -> bytes | None:
         """Return the last leaf hash of a stream before a tile, where there is any."""
+
+    def links_before(self, tile: int, streams: Collection[bytes]) -> dict[bytes, bytes]:
+        """Return what ``link`` does for many streams at once, of those that have any."""
 
     def links(self, stream: bytes) -> list[tuple[int, bytes]]:
         """Return the last leaf hash of a stream in each tile that has any, by tile."""

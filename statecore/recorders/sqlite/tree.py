@@ -7,7 +7,8 @@ of each stream in each tile.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Collection
 from typing import Any, Final, TypeAlias
 
 import apsw
@@ -53,6 +54,11 @@ _LINK: Final = (
     "SELECT CAST(hash AS BLOB) FROM links WHERE tile < ? AND stream ="
     " (SELECT id FROM streams WHERE name = ?) AND length(CAST(hash AS BLOB)) = 32"
     " ORDER BY tile DESC LIMIT 1"
+)
+_LINKS_BEFORE: Final = (
+    "SELECT name, (SELECT CAST(hash AS BLOB) FROM links WHERE stream = streams.id AND tile < ?1"
+    " AND length(CAST(hash AS BLOB)) = 32 ORDER BY tile DESC LIMIT 1) FROM streams"
+    " WHERE name IN (SELECT unhex(value) FROM json_each(?2))"
 )
 _LINKS: Final = (
     "SELECT tile, CAST(hash AS BLOB) FROM links WHERE stream ="
@@ -115,6 +121,11 @@ class SqliteTree:
     def link(self, stream: bytes, tile: int) -> bytes | None:
         rows = self._ask(_LINK, (tile, stream))
         return rows[0][0] if rows else None
+
+    def links_before(self, tile: int, streams: Collection[bytes]) -> dict[bytes, bytes]:
+        named = json.dumps([stream.hex() for stream in streams])
+        found = self._ask(_LINKS_BEFORE, (tile, named)) if streams else []
+        return {stream: link for stream, link in found if link is not None}
 
     def links(self, stream: bytes) -> list[tuple[int, bytes]]:
         return self._ask(_LINKS, (stream,))
