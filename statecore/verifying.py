@@ -12,7 +12,7 @@ from typing import Final
 from statecore.errors import Damage, InputError
 from statecore.keys import FileKeyStore, KeyProvider, KeyRing
 from statecore.lineage import InheritedKeyHistory
-from statecore.opening import log_signer, provider_of
+from statecore.opening import log_signer, provider_from
 from statecore.projections import FoldedKeyHistory
 from statecore.projections.audit_tree import TILE_LEAVES, AuditTree
 from statecore.projections.content_check import ContentCheck
@@ -91,7 +91,7 @@ def verify(
         if memory is not None and memory.exists():
             known.append(Anchor("the head remembered", _read(memory, "head remembered")))
         report = Report(file.log_id, depth.value)
-        ring = _ring(file, provider_of(key, passphrase)) if depth in _WITH_KEY else None
+        ring = _ring(file, provider_from(key, passphrase)) if depth in _WITH_KEY else None
         try:
             last = _check(file, known, trusted or _own_policy(file, ring), report, on_progress)
             if ring is not None:

@@ -46,7 +46,9 @@ def verify(
         list[Path] | None,
         typer.Option(metavar="FILE", help="A signed head kept elsewhere.", show_default=False),
     ] = None,
-    depth: Annotated[Depth, typer.Option(help="How far to go.")] = Depth.DIGESTS,
+    depth: Annotated[
+        Depth, typer.Option(help="How far to go: contents and replay need the key.")
+    ] = Depth.DIGESTS,
     remember: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Where verified heads are kept.", show_default=False),
@@ -57,10 +59,7 @@ def verify(
     passphrase: AskPassphrase = False,
     as_json: Json = False,
 ) -> None:
-    """Verify that nothing recorded was edited, removed or reordered.
-
-    Proofs and digests need no key. Contents opens every event and snapshot with it, and replay
-    makes every state again of its events.
+    """Verify that nothing recorded was edited, removed or reordered; needs no key.
 
     The verdict says what it rests on: VALID-WITNESSED, VALID-ANCHORED, VALID-UNANCHORED, DIVERGED
     or INVALID. All findings are told, and nothing is repaired. A head that was verified is
