@@ -11,10 +11,10 @@ from __future__ import annotations
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
-from statecore.codec.leaf import NO_LINK, leaf_entry
+from statecore.codec.leaf import NO_LINK, chained_leaf, leaf_entry, leaf_place
 from statecore.errors import DamagedRecord, InputError
 from statecore.recorders import KeptTree, LogRow, LogStore
 from statecore.transparency.merkle import Frontier, covering, leaf_hash, root_of
@@ -36,12 +36,15 @@ class TreeKeeper:
             on_tile: called, within the turn, with how many tiles are full, after each.
         """
         self._on_tile = on_tile
-        self._upto = 0  # as last seen; others may have gone on since
+        self._upto = self._last = 0  # as last seen; others may have gone on since
         self._newest = [b""]  # the node of the last full tile, which the links are of
         self._links: dict[bytes, bytes] = {}
 
     def extend(self, tree: KeptTree, last: int) -> None:
         """Keep what became full up to a position."""
+        if last <= self._last:
+            self._upto = 0  # a turn was not written after all, nor what we kept in it
+        self._last = last
         if last - self._upto < TILE_LEAVES:
             return  # positions never grow slower than leaves
         tiles, upto = tree.last()
@@ -82,9 +85,10 @@ def link_up(
         tile: which tile.
     """
     leaves = []
+    links.update(tree.links_before(tile, {row[1] for row in rows} - links.keys()))
     for _, stream, version, stored in rows:
-        link = links.get(stream) or tree.link(stream, tile) or NO_LINK
-        leaf = links[stream] = leaf_hash(leaf_entry(stream, version, link, stored))
+        link = links.get(stream, NO_LINK)
+        leaf = links[stream] = chained_leaf(leaf_place(stream), version, link, stored)
         leaves.append(leaf)
     return leaves
 
@@ -96,12 +100,18 @@ class AuditTree:
         """Ask what is kept of a tree, and its events."""
         self.kept = tree
         self._tiles: OrderedDict[tuple[int, int], list[bytes]] = OrderedDict()
+        self._recent: tuple[int, list[LogRow]] = (-1, [])
         self._lock = threading.Lock()
 
     def size(self) -> int:
         """Return how many leaves there are now."""
         tiles, upto = self.kept.last()
         return tiles * TILE_LEAVES + len(self.kept.rows(upto, TILE_LEAVES))
+
+    def is_kept_up(self) -> bool:
+        """Tell whether all full tiles are kept: not in a log that was made without a tree."""
+        _, upto = self.kept.last()
+        return len(self.kept.rows(upto, TILE_LEAVES)) < TILE_LEAVES
 
     def root(self, size: int) -> bytes:
         """Return the root of the tree of the first so many leaves."""
@@ -117,44 +127,67 @@ class AuditTree:
         row, height = divmod(level, _LEVELS)
         first, count = index << height, 1 << height
         number, begin = divmod(first, TILE_LEAVES)
-        hashes = self._hashes(row, number)[begin : begin + count]
+        hashes = self._hashes(row, number, begin + count)[begin : begin + count]
         if len(hashes) < count:
             raise InputError(f"the tree has no full subtree {index} at level {level}")
         return root_of(hashes)
 
-    def _hashes(self, row: int, number: int) -> list[bytes]:
-        """Return the hashes in a tile, as many as there are; those of full ones are kept."""
+    def _hashes(self, row: int, number: int, until: int) -> list[bytes]:
+        """Return the hashes in a tile, so many at least, if there are; what is there never changes,
+        so it is kept also of a tile that is not full."""
         with self._lock:
-            known = self._tiles.get((row, number))
-            if known is not None:
+            known = self._tiles.get((row, number), [])
+            if len(known) >= until:
                 self._tiles.move_to_end((row, number))
                 return known
         if row:
             hashes = self.kept.hashes(row, number * TILE_LEAVES, TILE_LEAVES)
         else:
             hashes = link_up(self.rows(number), {}, self.kept, number)
-        if len(hashes) == TILE_LEAVES:
-            with self._lock:
-                self._tiles[row, number] = hashes
-                while len(self._tiles) > _TILES_CACHED:
-                    self._tiles.popitem(last=False)
+        with self._lock:
+            self._tiles[row, number] = hashes
+            while len(self._tiles) > _TILES_CACHED:
+                self._tiles.popitem(last=False)
         return hashes
 
     def rows(self, tile: int) -> list[LogRow]:
         """Return the events under a tile of leaves, as many as there are."""
+        known, rows = self._recent
+        if known == tile:
+            return rows
         tiles, _ = self.kept.last()
-        return self.kept.rows(self.kept.upto(tile - 1), TILE_LEAVES) if tile <= tiles else []
+        rows = self.kept.rows(self.kept.upto(tile - 1), TILE_LEAVES) if tile <= tiles else []
+        if len(rows) == TILE_LEAVES:  # a proof asks for those of one tile several times
+            self._recent = tile, rows
+        return rows
 
     def entries(self, tile: int) -> list[bytes]:
         """Return the entries under a tile of leaves, as many as there are."""
-        rows, links = self.rows(tile), dict[bytes, bytes]()
-        entries = []
+        rows, entries = self.rows(tile), []
+        links = self.kept.links_before(tile, {row[1] for row in rows})
         for _, stream, version, stored in rows:
-            link = links.get(stream) or self.kept.link(stream, tile) or NO_LINK
-            entry = leaf_entry(stream, version, link, stored)
+            entry = leaf_entry(stream, version, links.get(stream, NO_LINK), stored)
             links[stream] = leaf_hash(entry)
             entries.append(entry)
         return entries
+
+    def entry(self, index: int) -> bytes:
+        """Return the entry of a leaf.
+
+        Raises:
+            InputError: there is none.
+        """
+        tile, place = divmod(index, TILE_LEAVES)
+        rows = self.rows(tile)[: place + 1]
+        if place >= len(rows):
+            raise InputError(f"the tree has no leaf {index}")
+        _, stream, version, stored = rows[place]
+        before = [at for at, row in enumerate(rows[:place]) if row[1] == stream]
+        if before:
+            link = self._hashes(0, tile, place)[before[-1]]
+        else:
+            link = self.kept.link(stream, tile) or NO_LINK
+        return leaf_entry(stream, version, link, stored)
 
     def index_of(self, position: int) -> int:
         """Return the index of the leaf of the event at a position.
@@ -199,6 +232,9 @@ class MemoryTree:
     def rows(self, after: int, limit: int) -> list[LogRow]:
         return self._log.read_log(after, limit)
 
+    def missing(self, after: int, before: int) -> int:
+        return 0  # not every persistence module numbers without gaps
+
     def catch_up(self) -> None:
         """Keep what became full since."""
         with self._lock:
@@ -210,6 +246,9 @@ class MemoryTree:
     def hashes(self, level: int, first: int, count: int) -> list[bytes]:
         return self._nodes.get(level, [])[first : first + count]
 
+    def nodes(self) -> int:
+        return sum(map(len, self._nodes.values()))
+
     def upto(self, tile: int) -> int:
         return self._upto[tile] if 0 <= tile < len(self._upto) else 0
 
@@ -217,6 +256,13 @@ class MemoryTree:
         links = self._links.get(stream, [])
         at = bisect_right(links, (tile, b""))
         return links[at - 1][1] if at else None
+
+    def links_before(self, tile: int, streams: Collection[bytes]) -> dict[bytes, bytes]:
+        known = {stream: self.link(stream, tile) for stream in streams}
+        return {stream: link for stream, link in known.items() if link is not None}
+
+    def links(self, stream: bytes) -> list[tuple[int, bytes]]:
+        return self._links.get(stream, [])
 
     def keep(self, level: int, number: int, node: bytes, upto: int) -> None:
         nodes = self._nodes.setdefault(level, [])

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from statecore.errors import InputError, Unproven
 from statecore.projections.findings import Report
+from statecore.projections.heads import HEAD_EVENTS
 from statecore.transparency.checkpoint import Checkpoint, parse_checkpoint
 from statecore.transparency.note import parse_note
 from statecore.transparency.policy import NO_QUORUM, Policy, judge
@@ -73,18 +74,45 @@ def check_heads(
     report.heads = len(inside)
     last = None
     for head in inside:
+        _require_own(head, report)
         fits = _fits(head, roots, report, is_outside=False)
         if _is_signed(head, policy, report, is_outside=False) and fits:
             last, report.head_size = head, head.checkpoint.size
     for head in outside:
-        if head.checkpoint.origin != (inside[-1].checkpoint.origin if inside else None):
+        if inside and head.checkpoint.origin != inside[-1].checkpoint.origin:
             report.notes.append(f"{head.source} is a head of {head.checkpoint.origin}")
         fits = _fits(head, roots, report, is_outside=True)
         if _is_signed(head, policy, report, is_outside=True) and fits:
             report.anchored = head.checkpoint.size
     if policy is None and (inside or outside):
         report.notes.append("no policy was given: nothing is known of who signed the heads")
+    if policy is not None and report.events and not last and not report.anchored:
+        report.find("unsigned", "the policy's log has signed no head of what is here")
     return last
+
+
+def require_all(kept: Sequence[tuple[int, bytes]], leaves: int, report: Report) -> None:
+    """Tell of heads that are not there, though each so many leaves one is signed with the leaves.
+
+    Args:
+        kept: the heads in the file, by size.
+        leaves: under the full tiles that are kept.
+        report: where findings are taken down.
+    """
+    there = {size for size, _ in kept}
+    lacking = [size for size in range(HEAD_EVENTS, leaves + 1, HEAD_EVENTS) if size not in there]
+    if lacking:
+        report.find(
+            "missing-heads",
+            f"{len(lacking):,} signed heads were taken away, the first of {lacking[0]:,} events",
+        )
+
+
+def _require_own(head: Head, report: Report) -> None:
+    """Tell of a head that names another log; a signer that was given has a name of its own."""
+    kind, _, log_id = head.checkpoint.origin.partition("/")
+    if kind == "statecore" and log_id != report.log_id.hex():
+        report.find("foreign-head", f"{head.source} is of the log {log_id}")
 
 
 def _fits(head: Head, roots: Mapping[int, bytes], report: Report, *, is_outside: bool) -> bool:
@@ -97,6 +125,8 @@ def _fits(head: Head, roots: Mapping[int, bytes], report: Report, *, is_outside:
             is_outside=is_outside,
         )
         return False
+    if size not in roots:
+        return False  # the tree does not tell, which is a finding of its own
     if roots[size] != head.checkpoint.root:
         report.find(
             "other-history",

@@ -65,6 +65,8 @@ class HeadKeeper:
         with self._log.turn() as turn:
             tree = turn.tree
             assert tree is not None, "a log that keeps a tree keeps it in turns"
+            if not AuditTree(tree).is_kept_up():  # made without one, and not written to since
+                self._keeper.extend(tree, self._log.last_position())
             before, note = tree.last_head(), self._sign(tree, AuditTree(tree).size())
             if before is None or before[1] != note:
                 turn.commit()
@@ -81,15 +83,20 @@ class HeadKeeper:
             Damage: the log does not go on from the last head.
         """
         tree = self.tree
-        index = tree.index_of(position)
+        try:
+            index = tree.index_of(position)
+        except InputError:
+            if tree.is_kept_up():
+                raise
+            self.head()
+            index = tree.index_of(position)
         head = tree.kept.last_head()
         size, note = head if head is not None and index < head[0] else (0, b"")
         if not size:
             note = self.head()
             size = parse_checkpoint(parse_note(note).text).size
         hashes = prove_inclusion(index, size, tree.hash_at)
-        tile, place = divmod(index, TILE_LEAVES)
-        return write_proof(Proof(index, tuple(hashes), note, tree.entries(tile)[place]))
+        return write_proof(Proof(index, tuple(hashes), note, tree.entry(index)))
 
     def policy(self) -> bytes:
         """Return the policy (c2sp.org/tlog-policy) that trusts the key of this log, and no witness.

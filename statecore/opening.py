@@ -295,7 +295,7 @@ class _Parts:
         self._ring.close()
 
 
-def log_signer(ring: KeyRing) -> Signer:
+def log_signer(ring: KeyRing) -> Ed25519Signer:
     """Return what signs a log's heads: Ed25519, with a key derived from the log's own data key."""
     seed = Ed25519PrivateKey.from_private_bytes(ring.log_key.head_seed)
     return Ed25519Signer(f"statecore/{ring.log_id.hex()}", seed)

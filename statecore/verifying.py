@@ -7,14 +7,27 @@ import secrets
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
-from statecore.errors import InputError
-from statecore.projections.audit_tree import AuditTree
+from statecore.errors import Damage, InputError
+from statecore.keys import FileKeyStore, KeyProvider, KeyRing
+from statecore.lineage import InheritedKeyHistory
+from statecore.opening import log_signer, provider_from
+from statecore.projections import FoldedKeyHistory
+from statecore.projections.audit_tree import TILE_LEAVES, AuditTree
+from statecore.projections.content_check import ContentCheck
 from statecore.projections.findings import Finding, Report, Verdict
-from statecore.projections.head_check import Anchor, check_heads, read_heads
-from statecore.projections.log_check import LogCheck, check_upper_levels
-from statecore.recorders.sqlite.reading import StoreFile
-from statecore.transparency.policy import Policy, parse_policy
+from statecore.projections.head_check import Anchor, Head, check_heads, read_heads, require_all
+from statecore.projections.log_check import LogCheck, kept_roots
+from statecore.projections.replay_check import ReplayCheck
+from statecore.recorders.sqlite.reading import FileLog, StoreFile
+from statecore.snapshots import NoSnapshots, SnapshotKeeper, WarmRoots, WarmValues
+from statecore.snapshots.image import unpack_root
+from statecore.stream import Aids
+from statecore.streams import Streams
+from statecore.transparency.checkpoint import parse_checkpoint
+from statecore.transparency.note import parse_note
+from statecore.transparency.policy import Log, Policy, parse_policy
 
 __all__ = ["Depth", "Finding", "Report", "Verdict", "verify"]
 
@@ -26,6 +39,14 @@ class Depth(StrEnum):
     """What is kept of the tree, and the signed heads. No event is read but behind the last tile."""
     DIGESTS = "digests"
     """Every event is hashed again. Without a key there is no more to see."""
+    CONTENTS = "contents"
+    """Every event and snapshot is opened, with the key."""
+    REPLAY = "replay"
+    """Every state is made again of its events, and held against snapshots and indexes."""
+
+
+_WITH_KEY: Final = (Depth.CONTENTS, Depth.REPLAY)
+_CACHE_BYTES: Final = 64 * 1024 * 1024
 
 
 def verify(
@@ -35,6 +56,8 @@ def verify(
     anchors: Sequence[str | Path] = (),
     remember: str | Path | None = None,
     depth: Depth | str = Depth.DIGESTS,
+    key: bytes | str | KeyProvider | None = None,
+    passphrase: str | None = None,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Report:
     """Verify a store's file as of now; change nothing in it, and have all findings in the report.
@@ -49,38 +72,123 @@ def verify(
         remember: a folder that keeps, of each log, the last head that was found to hold. It counts
             as an anchor, and is replaced, as a whole, only where nothing was found.
         depth: how far to go.
-        on_progress: called with how many events were hashed so far.
+        key: as ``open`` takes it, and finds it; asked for by ``contents`` and ``replay`` alone.
+            With it and without a policy, heads are held to be signed by the log's own key.
+        passphrase: derive the key from this instead.
+        on_progress: called with how many events were hashed, and then opened, so far.
 
     Raises:
         StoreNotFound, ForeignSchema, NewerFormat, Damage: there is nothing that can be verified.
+        KeyMissing, WrongKey, InvalidKey: the key is needed, and is not there or another's.
         Malformed: the policy is none.
         InputError: an anchor can't be read.
     """
-    trusted = _policy(policy)
+    trusted, depth = _policy(policy), _depth(depth)
     known = [Anchor(str(each), _read(Path(each), "anchor")) for each in anchors]
-    file = StoreFile(Path(path).expanduser())
+    file, ring = StoreFile(Path(path).expanduser()), None
     try:
         memory = None if remember is None else Path(remember) / f"{file.log_id.hex()}.head"
         if memory is not None and memory.exists():
             known.append(Anchor("the head remembered", _read(memory, "head remembered")))
-        report = Report(file.log_id, Depth(depth).value)
-        for complaint in file.complaints():
-            report.find("damaged-file", f"SQLite: {complaint}")
-        inside, outside = read_heads(file.tree.heads(), known, report)
-        sizes = sorted({head.checkpoint.size for head in (*inside, *outside)})
-        if depth == Depth.PROOFS:
-            roots = _kept_roots(AuditTree(file.tree), sizes, report)
-        else:
-            check = LogCheck(file.tree, sizes, report)
-            check.run(on_progress)
-            roots = check.roots
-        last = check_heads(inside, outside, roots, trusted, report)
-        report.root = roots.get(report.events, report.root)
+        report = Report(file.log_id, depth.value)
+        ring = _ring(file, provider_from(key, passphrase)) if depth in _WITH_KEY else None
+        try:
+            last = _check(file, known, trusted or _own_policy(file, ring), report, on_progress)
+            if ring is not None:
+                _check_contents(file, ring, report, on_progress)
+        except Damage as error:  # no more than this can be read
+            report.find("damaged-file", str(error))
+            last = None
         if memory is not None and last is not None and not report.findings:
-            keep_head(memory, last.note)
+            _remember(memory, last)
         return report
     finally:
+        if ring is not None:
+            ring.close()
         file.close()
+
+
+def _check(
+    file: StoreFile,
+    known: Sequence[Anchor],
+    trusted: Policy | None,
+    report: Report,
+    on_progress: Callable[[int], None],
+) -> Head | None:
+    """Verify an open file; return the last head in it that holds."""
+    kept = file.tree.heads()
+    inside, outside = read_heads(kept, known, report)
+    sizes = sorted({head.checkpoint.size for head in (*inside, *outside)})
+    tree, (tiles, _) = AuditTree(file.tree), file.tree.last()
+    if report.depth == Depth.PROOFS and tree.is_kept_up():
+        roots = kept_roots(tree, sizes, report)
+    else:
+        if report.depth == Depth.PROOFS:
+            report.notes.append("the tree is not kept up to the end: every event was hashed")
+        for complaint in file.complaints():
+            report.find("damaged-file", f"SQLite: {complaint}")
+        for oddity in file.oddities():
+            report.find("odd-rows", oddity)
+        check = LogCheck(file.tree, sizes, report)
+        check.run(on_progress)
+        roots = check.roots
+    require_all(kept, min(tiles * TILE_LEAVES, report.events), report)
+    last = check_heads(inside, outside, roots, trusted, report)
+    report.root = roots.get(report.events, report.root)
+    return last
+
+
+def _ring(file: StoreFile, provider: KeyProvider) -> KeyRing:
+    key_store = FileKeyStore(file.path.with_name(file.path.name + "-keys"))
+    try:
+        return KeyRing.open(key_store, provider, file.log_id)
+    except BaseException:
+        key_store.close()
+        raise
+
+
+def _own_policy(file: StoreFile, ring: KeyRing | None) -> Policy | None:
+    """Return the policy that trusts the log's own key, where its heads say that they have that."""
+    if ring is None:
+        return None
+    signer, last = log_signer(ring), file.tree.last_head()
+    if last is None or f"\n\n\u2014 {signer.name} ".encode() not in last[1]:
+        return None  # signed by what the store was opened with, or by nobody
+    return Policy((Log(signer.verifier),))
+
+
+def _check_contents(
+    file: StoreFile, ring: KeyRing, report: Report, on_progress: Callable[[int], None]
+) -> None:
+    log = FileLog(file)
+    ContentCheck(log, ring, unpack_root, report).run(on_progress)
+    if report.depth == Depth.REPLAY:
+        aids = Aids(
+            history=InheritedKeyHistory(FoldedKeyHistory()),
+            snapshots=NoSnapshots(),
+            roots=WarmRoots(_CACHE_BYTES),
+            values=WarmValues(_CACHE_BYTES),
+        )
+        streams = Streams(log, ring, aids, _CACHE_BYTES)
+        kept = SnapshotKeeper(log, lambda _: None)
+        ReplayCheck(streams, kept, log, report).run()
+
+
+def _depth(given: Depth | str) -> Depth:
+    try:
+        return Depth(given)
+    except ValueError as error:
+        raise InputError(f"a depth is {', '.join(Depth)}, not {given!r}") from error
+
+
+def _remember(memory: Path, last: Head) -> None:
+    """Keep the last head in place of one remembered before, unless that was of more events."""
+    try:
+        before = parse_checkpoint(parse_note(memory.read_bytes()).text).size
+    except FileNotFoundError:
+        before = 0
+    if last.checkpoint.size >= before:
+        keep_head(memory, last.note)
 
 
 def _policy(given: Policy | bytes | str | Path | None) -> Policy | None:
@@ -94,13 +202,6 @@ def _read(path: Path, what: str) -> bytes:
         return path.expanduser().read_bytes()
     except OSError as error:
         raise InputError(f"the {what} {path} can't be read: {error.strerror}") from error
-
-
-def _kept_roots(tree: AuditTree, sizes: Sequence[int], report: Report) -> dict[int, bytes]:
-    """Return the roots at some sizes from what is kept of the tree."""
-    report.events = tree.size()
-    check_upper_levels(tree.kept, report)
-    return {size: tree.root(size) for size in (*sizes, report.events) if size <= report.events}
 
 
 def keep_head(path: Path, note: bytes) -> None:

@@ -149,9 +149,9 @@ def test_an_untouched_store_is_valid_and_the_verdict_says_what_that_rests_on(
     with statecore.open(written, key=KEY) as store:
         policy = store.audit_policy()
 
-    alone = statecore.verify(written, depth=depth)
-    first = statecore.verify(written, depth=depth, policy=policy, remember=tmp_path)
-    again = statecore.verify(written, depth=depth, policy=policy, remember=tmp_path)
+    alone = statecore.verify(written, depth=depth, key=KEY)
+    first = statecore.verify(written, depth=depth, key=KEY, policy=policy, remember=tmp_path)
+    again = statecore.verify(written, depth=depth, key=KEY, policy=policy, remember=tmp_path)
 
     assert (alone.verdict, alone.findings) == (Verdict.UNANCHORED, [])
     assert (first.verdict, first.findings) == (Verdict.UNANCHORED, [])
@@ -166,7 +166,9 @@ def test_an_edited_event_is_told_with_where_it_is_and_nothing_else(
     edited = tmp_path / "agents.db"
     copy(written, edited)
     with sqlite3.connect(edited) as database:
-        database.execute("UPDATE events SET state = state || x'00' WHERE position = 300")
+        database.execute(
+            "UPDATE events SET state = CAST(state || x'00' AS BLOB) WHERE position = 300"
+        )
 
     report = statecore.verify(edited, remember=tmp_path)
 
@@ -212,9 +214,15 @@ def test_a_store_made_without_a_tree_is_given_one(tmp_path: Path, written: Path)
     with sqlite3.connect(path) as database:
         for table in ("tree", "links", "heads"):
             database.execute(f"DROP TABLE {table}")
-    assert statecore.verify(path).verdict == Verdict.UNANCHORED
+    for depth in Depth:
+        old = statecore.verify(path, depth=depth, key=KEY)
+        assert (old.verdict, old.findings) == (Verdict.UNANCHORED, [])
+        assert (old.events, old.heads) == (EVENTS, 0)
 
     with statecore.open(path, key=KEY) as store:
+        proof = parse_proof(store.prove("two", EVENTS // 3))
+        assert verify_proof(proof, leaf_hash(proof.extra), parse_policy(store.audit_policy()))
+        assert checkpoint_of(store.signed_head()).size == EVENTS
         store.manager("one").set_state("n", 0)
 
     report = statecore.verify(path)

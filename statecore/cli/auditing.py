@@ -11,7 +11,7 @@ import typer
 import statecore
 from statecore.anchoring import anchor as keep_outside
 from statecore.anchoring import checkpoint_of, last_head
-from statecore.cli.access import opened
+from statecore.cli.access import ask_passphrase, opened
 from statecore.cli.arguments import Agent, AskPassphrase, Branch, Json, Store
 from statecore.cli.failures import VERDICT_CODES
 from statecore.cli.output import echo, echo_json, echo_whole
@@ -45,7 +45,9 @@ def verify(
         list[Path] | None,
         typer.Option(metavar="FILE", help="A signed head kept elsewhere.", show_default=False),
     ] = None,
-    depth: Annotated[Depth, typer.Option(help="How far to go.")] = Depth.DIGESTS,
+    depth: Annotated[
+        Depth, typer.Option(help="How far to go: contents and replay need the key.")
+    ] = Depth.DIGESTS,
     remember: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Where verified heads are kept.", show_default=False),
@@ -53,6 +55,7 @@ def verify(
     forgetful: Annotated[
         bool, typer.Option("--no-remember", help="Neither use nor keep verified heads.")
     ] = False,
+    passphrase: AskPassphrase = False,
     as_json: Json = False,
 ) -> None:
     """Verify that nothing was edited, removed or reordered.
@@ -69,6 +72,7 @@ def verify(
     from statecore.cli.progress import counting  # slow to import, and needed only here
 
     memory = None if forgetful else remember or heads_folder()
+    secret = ask_passphrase(confirm=False) if passphrase else None
     with counting("verifying", "events") as on_progress:
         report = verify_store(
             store,
@@ -76,6 +80,7 @@ def verify(
             anchors=anchor or [],
             remember=memory,
             depth=depth,
+            passphrase=secret,
             on_progress=on_progress,
         )
     if as_json:

@@ -258,6 +258,11 @@ def read_epoch(stored: bytes) -> int:
         raise DamagedRecord("a stored event has no header") from error
 
 
+def is_committed(stored: bytes) -> bool:
+    """Tell whether a stored event commits to its data key."""
+    return bool(stored[0] & _COMMITMENT)
+
+
 def _explain(version: int, stored: bytes, error: Exception) -> DamagedRecord:
     if not stored:
         return DamagedRecord(f"version {version} is empty")

@@ -8,7 +8,7 @@ only makes answers faster; one that can't says so and the engine does without.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, Protocol, Self, TypeAlias
 
@@ -40,17 +40,30 @@ class KeptTree(Protocol):
     def rows(self, after: int, limit: int) -> list[LogRow]:
         """Return events of the whole log, as ``LogStore.read_log`` does."""
 
+    def missing(self, after: int, before: int) -> int:
+        """Return how many positions between two hold no event, not even another application's; 0
+        where positions may be skipped."""
+
     def last(self) -> tuple[int, int]:
         """Return how many tiles of leaves are full and kept, and the position of their last."""
 
     def hashes(self, level: int, first: int, count: int) -> list[bytes]:
-        """Return nodes in a row, as many as there are."""
+        """Return the nodes there are of so many numbers in a row."""
+
+    def nodes(self) -> int:
+        """Return how many nodes are kept, of all levels."""
 
     def upto(self, tile: int) -> int:
         """Return the position of the last leaf of a tile; 0 of none."""
 
     def link(self, stream: bytes, tile: int) -> bytes | None:
         """Return the last leaf hash of a stream before a tile, where there is any."""
+
+    def links_before(self, tile: int, streams: Collection[bytes]) -> dict[bytes, bytes]:
+        """Return what ``link`` does for many streams at once, of those that have any."""
+
+    def links(self, stream: bytes) -> list[tuple[int, bytes]]:
+        """Return the last leaf hash of a stream in each tile that has any, by tile."""
 
     def keep(self, level: int, number: int, node: bytes, upto: int) -> None:
         """Keep a node, and the position of the last leaf under it."""

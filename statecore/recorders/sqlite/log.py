@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, Self, TypeAlias, cast
 
 import apsw
 
@@ -50,38 +50,20 @@ Key: TypeAlias = tuple[int, bytes]
 _CACHED_MAX: Final = 100_000
 
 
-class SqliteLog:
-    """A log in a SQLite file, native: what the port asks for, in as few bytes and steps."""
+class SqliteReader:
+    """The half of a log in a SQLite file that reads it."""
 
-    def __init__(self, datastore: Datastore) -> None:
-        self._datastore = datastore
-        self.log_id = datastore.log_id
+    def __init__(self, log_id: bytes, ask: Callable[..., list[Any]]) -> None:
+        self.log_id = log_id
+        self._ask = ask
         # What never changes once it is there, so that knowing it twice is harmless.
         self.stream_ids: dict[bytes, int] = {}
         self.prefixes: dict[int, bytes] = {}
-        self.tree = SqliteTree(datastore.all)
+        self.tree = SqliteTree(ask)
         self.on_commit: Callable[[KeptTree, int], None] | None = None
-        # The last postings of keys, valid for as long as nobody else writes.
-        self.postings: dict[Key, Postings] = {}
-        self._postings_freshness = -1
-
-    def hold(self) -> AbstractContextManager[None]:
-        return self._datastore.hold()
-
-    def turn(self, *, wait: bool = True) -> SqliteTurn:
-        return SqliteTurn(self, self._datastore, wait=wait)
-
-    def prepare_turn(self, freshness: int) -> None:
-        """Forget what somebody else may have changed, and what there is too much of."""
-        if freshness != self._postings_freshness or len(self.postings) > _CACHED_MAX:
-            self.postings.clear()
-        self._postings_freshness = freshness
-
-    def freshness(self) -> int:
-        return self._datastore.freshness()
 
     @property
-    def history(self) -> SqliteLog:
+    def history(self) -> Self:
         return self
 
     def prefix_of(self, number: int) -> bytes | None:
@@ -136,17 +118,6 @@ class SqliteLog:
         rows = self._all(_SNAPSHOT, (self._stream_id(stream), until))
         return rows[0] if rows else None
 
-    def subscribe(self, notify: Callable[[], None]) -> Callable[[], None]:
-        return self._datastore.watch.subscribe(notify)
-
-    def size_bytes(self) -> dict[str, int]:
-        path = self._datastore.path
-        files = [path, *(path.with_name(path.name + end) for end in ("-wal", "-keys"))]
-        return {file.name: file.stat().st_size for file in files if file.exists()}
-
-    def close(self) -> None:
-        self._datastore.close()
-
     def _stream_id(self, stream: bytes) -> int:
         """Return the number of a stream, 0 of one that is not there."""
         number = self.stream_ids.get(stream)
@@ -158,7 +129,44 @@ class SqliteLog:
         return number
 
     def _all(self, sql: str, bindings: tuple[Any, ...] = ()) -> list[Any]:
-        return self._datastore.all(sql, bindings)
+        return self._ask(sql, bindings)
+
+
+class SqliteLog(SqliteReader):
+    """A log in a SQLite file, native: what the port asks for, in as few bytes and steps."""
+
+    def __init__(self, datastore: Datastore) -> None:
+        super().__init__(datastore.log_id, datastore.all)
+        self._datastore = datastore
+        # The last postings of keys, valid for as long as nobody else writes.
+        self.postings: dict[Key, Postings] = {}
+        self._postings_freshness = -1
+
+    def hold(self) -> AbstractContextManager[None]:
+        return self._datastore.hold()
+
+    def turn(self, *, wait: bool = True) -> SqliteTurn:
+        return SqliteTurn(self, self._datastore, wait=wait)
+
+    def prepare_turn(self, freshness: int) -> None:
+        """Forget what somebody else may have changed, and what there is too much of."""
+        if freshness != self._postings_freshness or len(self.postings) > _CACHED_MAX:
+            self.postings.clear()
+        self._postings_freshness = freshness
+
+    def freshness(self) -> int:
+        return self._datastore.freshness()
+
+    def subscribe(self, notify: Callable[[], None]) -> Callable[[], None]:
+        return self._datastore.watch.subscribe(notify)
+
+    def size_bytes(self) -> dict[str, int]:
+        path = self._datastore.path
+        files = [path, *(path.with_name(path.name + end) for end in ("-wal", "-keys"))]
+        return {file.name: file.stat().st_size for file in files if file.exists()}
+
+    def close(self) -> None:
+        self._datastore.close()
 
 
 class SqliteTurn:

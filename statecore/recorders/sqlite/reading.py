@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -10,11 +11,41 @@ from urllib.parse import quote
 import apsw
 
 from statecore.database import distrust, explain, require_schema, require_sqlite
-from statecore.errors import Damage, ForeignSchema, NewerFormat, StoreNotFound
-from statecore.recorders.sqlite.schema import FORMAT, SCHEMA, TREE_SCHEMA
+from statecore.errors import Damage, ForeignSchema, NewerFormat, StoreNotFound, StoreReadOnly
+from statecore.recorders.port import LogRow, Turn
+from statecore.recorders.sqlite.log import SqliteReader
+from statecore.recorders.sqlite.schema import FORMAT, SCHEMA, TOPIC_ID, TREE_SCHEMA
+from statecore.recorders.sqlite.touches import versions
 from statecore.recorders.sqlite.tree import SqliteTree
 
 _COMPLAINTS_MAX: Final = 20
+
+# What every row of ours is like. SQLite itself lets any column hold anything.
+_SOUND: Final = {
+    "events": (
+        "position > 0 AND typeof(stream) = 'integer' AND typeof(version) = 'integer'"
+        " AND typeof(topic) = 'integer' AND typeof(state) = 'blob'"
+        f" AND (topic <> {TOPIC_ID} OR version > 0)"
+    ),
+    "streams": (
+        "(typeof(name) = 'blob' AND length(name) = 16) OR NOT EXISTS"
+        f" (SELECT 1 FROM events WHERE stream = streams.id AND topic = {TOPIC_ID})"
+    ),
+    "writers": "typeof(prefix) = 'blob' AND length(prefix) = 12",
+    "heads": "typeof(note) = 'blob' AND size >= 0",
+    "tree": (
+        "typeof(level) = 'integer' AND typeof(number) = 'integer' AND typeof(upto) = 'integer'"
+        " AND typeof(hash) = 'blob' AND length(hash) = 32"
+    ),
+    "links": (
+        "typeof(tile) = 'integer' AND typeof(hash) = 'blob' AND length(hash) = 32"
+        " AND EXISTS (SELECT 1 FROM streams WHERE id = stream)"
+    ),
+}
+_MIXED: Final = (
+    f"SELECT count(*) FROM events AS its WHERE topic <> {TOPIC_ID} AND EXISTS"
+    f" (SELECT 1 FROM events WHERE stream = its.stream AND topic = {TOPIC_ID})"
+)
 
 
 class StoreFile:
@@ -39,14 +70,14 @@ class StoreFile:
         except apsw.Error as error:
             raise explain(error, path) from error
         try:
-            has_tree = require_schema(self._connection, SCHEMA, path, later=TREE_SCHEMA)
+            self._has_tree = require_schema(self._connection, SCHEMA, path, later=TREE_SCHEMA)
             self.log_id = self._read_log_id()
         except BaseException as error:
             self._connection.close()
             if isinstance(error, apsw.Error):
                 raise explain(error, path) from error
             raise
-        self.tree = SqliteTree(self.all if has_tree else self._without_tree)
+        self.tree = SqliteTree(self.all if self._has_tree else self._without_tree)
 
     def _connect(self) -> apsw.Connection:
         """Connect; where no write-ahead log can be made beside it, there is none to be read."""
@@ -83,6 +114,23 @@ class StoreFile:
         rows = self.all(f"PRAGMA integrity_check({_COMPLAINTS_MAX})")
         return [str(text) for (text,) in rows if text != "ok"]
 
+    def oddities(self) -> list[str]:
+        """Return which tables hold rows that no statecore writes, of types or sizes of their own.
+
+        A mix of applications in one stream is odd, too: the engine would read all of it.
+        """
+        odd = []
+        for table, sound in _SOUND.items():
+            if table in ("tree", "links", "heads") and not self._has_tree:
+                continue
+            number = self.all(f"SELECT count(*) FROM {table} WHERE ({sound}) IS NOT TRUE")[0][0]
+            if number:
+                odd.append(f"{number:,} rows of {table} are not of the types they should be")
+        mixed = self.all(_MIXED)[0][0]
+        if mixed:
+            odd.append(f"{mixed:,} events in streams of ours say that they are another's")
+        return odd
+
     def all(self, sql: str, bindings: Sequence[Any] = ()) -> list[Any]:
         """Return all rows of a query."""
         try:
@@ -94,8 +142,56 @@ class StoreFile:
 
     def _without_tree(self, sql: str, bindings: Sequence[Any] = ()) -> list[Any]:
         """Answer for a store that was made before there was a tree: it has the events alone."""
-        return self.all(sql, bindings) if " events" in sql else []
+        is_tree = any(f" FROM {table} " in f"{sql} " for table in ("tree", "links", "heads"))
+        return [(0,)] if "count(*) FROM tree" in sql else [] if is_tree else self.all(sql, bindings)
 
     def close(self) -> None:
         """Let go of the file."""
         self._connection.close()
+
+
+class FileLog(SqliteReader):
+    """The log in such a file, for whoever has the key: reads as the engine does, writes nothing."""
+
+    def __init__(self, file: StoreFile) -> None:
+        super().__init__(file.log_id, file.all)
+        self.tree = file.tree
+        self._path = file.path
+
+    def read_log(self, after: int, limit: int) -> list[LogRow]:
+        return self.tree.rows(after, limit)
+
+    def touches(self, stream: bytes) -> dict[bytes, list[int]]:
+        """Return the whole key history of a stream: of each tag, the versions that touched it.
+
+        Raises:
+            Damage: a row of it does not parse.
+        """
+        sql = "SELECT CAST(tag AS BLOB), first, count, distances FROM touches WHERE stream = ?"
+        found: dict[bytes, list[int]] = {}
+        for tag, *row in self._all(sql, (self._stream_id(stream),)):
+            found.setdefault(tag, []).extend(versions(*row))
+        return found
+
+    def ids(self, stream: bytes) -> dict[bytes, int]:
+        """Return the versions of a stream's events with an id of their caller's, by its tag."""
+        sql = "SELECT CAST(tag AS BLOB), version FROM ids WHERE stream = ?"
+        return dict(self._all(sql, (self._stream_id(stream),)))
+
+    def freshness(self) -> int:
+        return 0  # one moment of it is all there is
+
+    def hold(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def turn(self, *, wait: bool = True) -> Turn:
+        raise StoreReadOnly(f"{self._path} was opened to be looked at")
+
+    def subscribe(self, notify: Callable[[], None]) -> Callable[[], None]:
+        return lambda: None
+
+    def size_bytes(self) -> dict[str, int]:
+        return {self._path.name: self._path.stat().st_size}
+
+    def close(self) -> None:
+        """Nothing to let go of: the file is its opener's."""

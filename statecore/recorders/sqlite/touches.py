@@ -48,6 +48,6 @@ def versions(first: int, count: int, distances: bytes) -> list[int]:
     """
     try:
         found = msgpack.unpackb(join_list(count - 1, distances))
-        return list(accumulate(found, initial=first))
+        return list(accumulate(found, initial=first + 0))  # no text, where that stands alone
     except (msgpack.UnpackException, ValueError, TypeError, OverflowError) as error:
         raise Damage(f"the key history is damaged: a row of it does not parse ({error})") from error

@@ -7,7 +7,8 @@ of each stream in each tile.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Collection
 from typing import Any, Final, TypeAlias
 
 import apsw
@@ -17,24 +18,59 @@ from statecore.recorders.sqlite.schema import TOPIC_ID
 
 Ask: TypeAlias = Callable[[str, tuple[Any, ...]], list[Any]]
 
+# What is not of the type it should be is passed over, as if it were not there: a file may have been
+# written to by anybody, and verification tells of it (reading.py). SQLite believes its schema and
+# takes ``IS NOT NULL`` of such a column for true, so types are asked for.
+_SOUND: Final = (
+    " WHERE position > ? AND topic = ? AND version > 0 AND typeof(version) = 'integer'"
+    " AND typeof(state) <> 'null'"
+)
 _ROWS: Final = (
-    "SELECT position, CAST(name AS BLOB), version, CAST(state AS BLOB) FROM events"
-    " JOIN streams ON streams.id = stream"
-    " WHERE position > ? AND topic = ? ORDER BY position LIMIT ?"
+    f"SELECT position, stream, version, CAST(state AS BLOB) FROM events{_SOUND}"
+    " ORDER BY position LIMIT ?"
 )
-_LAST: Final = "SELECT number + 1, upto FROM tree WHERE level = 1 ORDER BY number DESC LIMIT 1"
+_NAMED: Final = "typeof(name) = 'blob' AND length(name) = 16"
+_NAME: Final = f"SELECT name FROM streams WHERE id = ? AND {_NAMED}"
+_ROWS_NAMED: Final = (
+    "SELECT position, name, version, CAST(state AS BLOB) FROM events"
+    f" JOIN streams ON streams.id = stream{_SOUND} AND {_NAMED} ORDER BY position LIMIT ?"
+)
+_OTHERS: Final = (
+    "SELECT count(*) FROM events AS its WHERE position > ?1 AND position < ?2 AND topic <> ?3"
+    " AND NOT EXISTS(SELECT 1 FROM events WHERE stream = its.stream AND topic = ?3)"
+)
+_TILES_MAX: Final = 1 << 48
+_LAST: Final = (
+    "SELECT number + 1, upto FROM tree WHERE level = 1 AND typeof(number) = 'integer'"
+    f" AND number BETWEEN 0 AND {_TILES_MAX} AND typeof(upto) = 'integer'"
+    " ORDER BY number DESC LIMIT 1"
+)
 _HASHES: Final = (
-    "SELECT CAST(hash AS BLOB) FROM tree WHERE level = ? AND number >= ? ORDER BY number LIMIT ?"
+    "SELECT CAST(hash AS BLOB) FROM tree WHERE level = ? AND number >= ? AND number < ?"
+    " AND length(CAST(hash AS BLOB)) = 32 ORDER BY number"
 )
-_UPTO: Final = "SELECT upto FROM tree WHERE level = 1 AND number = ?"
+_UPTO: Final = "SELECT upto FROM tree WHERE level = 1 AND number = ? AND typeof(upto) = 'integer'"
 _LINK: Final = (
     "SELECT CAST(hash AS BLOB) FROM links WHERE tile < ? AND stream ="
-    " (SELECT id FROM streams WHERE name = ?) ORDER BY tile DESC LIMIT 1"
+    " (SELECT id FROM streams WHERE name = ?) AND length(CAST(hash AS BLOB)) = 32"
+    " ORDER BY tile DESC LIMIT 1"
+)
+_LINKS_BEFORE: Final = (
+    "SELECT name, (SELECT CAST(hash AS BLOB) FROM links WHERE stream = streams.id AND tile < ?1"
+    " AND length(CAST(hash AS BLOB)) = 32 ORDER BY tile DESC LIMIT 1) FROM streams"
+    " WHERE name IN (SELECT unhex(value) FROM json_each(?2))"
+)
+_LINKS: Final = (
+    "SELECT tile, CAST(hash AS BLOB) FROM links WHERE stream ="
+    " (SELECT id FROM streams WHERE name = ?) AND typeof(tile) = 'integer'"
+    " AND length(CAST(hash AS BLOB)) = 32 ORDER BY tile"
 )
 _KEEP: Final = "INSERT OR REPLACE INTO tree VALUES (?, ?, ?, ?)"
 _KEEP_LINK: Final = "INSERT OR REPLACE INTO links SELECT id, ?, ? FROM streams WHERE name = ?"
 _KEEP_HEAD: Final = "INSERT OR REPLACE INTO heads VALUES (?, ?)"
-_HEADS: Final = "SELECT size, CAST(note AS BLOB) FROM heads WHERE size >= ? ORDER BY size"
+_SIZED: Final = "SELECT size, CAST(note AS BLOB) FROM heads WHERE typeof(note) <> 'null'"
+_HEADS: Final = f"{_SIZED} AND size >= ? ORDER BY size"
+_LAST_HEAD: Final = f"{_SIZED} ORDER BY size DESC LIMIT 1"
 
 
 class SqliteTree:
@@ -49,16 +85,34 @@ class SqliteTree:
         """
         self._ask = ask
         self._writer = writer
+        self._names: dict[int, Any] = {}  # of streams, by number
 
     def rows(self, after: int, limit: int) -> list[LogRow]:
-        return self._ask(_ROWS, (after, TOPIC_ID, limit))
+        if self._writer is not None:  # a few tiles, by which to ask for names would not pay
+            return self._ask(_ROWS_NAMED, (after, TOPIC_ID, limit))
+        rows = self._ask(_ROWS, (after, TOPIC_ID, limit))
+        names = self._names  # asked for once each: a join would look for one with every row
+        numbers = {row[1] for row in rows}
+        for number in numbers - names.keys():
+            found = self._ask(_NAME, (number,))
+            names[number] = found[0][0] if found else None
+        if any(names[number] is None for number in numbers):
+            return self._ask(_ROWS_NAMED, (after, TOPIC_ID, limit))
+        return [(at, names[number], version, stored) for at, number, version, stored in rows]
+
+    def missing(self, after: int, before: int) -> int:
+        others: int = self._ask(_OTHERS, (after, before, TOPIC_ID))[0][0]
+        return before - after - 1 - others
 
     def last(self) -> tuple[int, int]:
         rows = self._ask(_LAST, ())
         return (rows[0][0], rows[0][1]) if rows else (0, 0)
 
     def hashes(self, level: int, first: int, count: int) -> list[bytes]:
-        return [each for (each,) in self._ask(_HASHES, (level, first, count))]
+        return [each for (each,) in self._ask(_HASHES, (level, first, first + count))]
+
+    def nodes(self) -> int:
+        return self._ask("SELECT count(*) FROM tree", ())[0][0]  # type: ignore[no-any-return]
 
     def upto(self, tile: int) -> int:
         rows = self._ask(_UPTO, (tile,)) if tile >= 0 else []
@@ -67,6 +121,14 @@ class SqliteTree:
     def link(self, stream: bytes, tile: int) -> bytes | None:
         rows = self._ask(_LINK, (tile, stream))
         return rows[0][0] if rows else None
+
+    def links_before(self, tile: int, streams: Collection[bytes]) -> dict[bytes, bytes]:
+        named = json.dumps([stream.hex() for stream in streams])
+        found = self._ask(_LINKS_BEFORE, (tile, named)) if streams else []
+        return {stream: link for stream, link in found if link is not None}
+
+    def links(self, stream: bytes) -> list[tuple[int, bytes]]:
+        return self._ask(_LINKS, (stream,))
 
     def keep(self, level: int, number: int, node: bytes, upto: int) -> None:
         self._write(_KEEP, [(level, number, node, upto)])
@@ -78,8 +140,7 @@ class SqliteTree:
         return self._ask(_HEADS, (since,))
 
     def last_head(self) -> tuple[int, bytes] | None:
-        sql = "SELECT size, CAST(note AS BLOB) FROM heads ORDER BY size DESC LIMIT 1"
-        rows = self._ask(sql, ())
+        rows = self._ask(_LAST_HEAD, ())
         return rows[0] if rows else None
 
     def keep_head(self, size: int, note: bytes) -> None:
