@@ -2,6 +2,7 @@
 
 from statecore.agent_state import AgentState
 from statecore.appends import WriteOptions
+from statecore.audit_record import AuditEntry, AuditRecord, Standing
 from statecore.blocking import BlockingManager
 from statecore.change import CLEAR, EMPTY, Change
 from statecore.errors import (
@@ -65,6 +66,8 @@ __all__ = [
     "CLEAR",
     "EMPTY",
     "AgentState",
+    "AuditEntry",
+    "AuditRecord",
     "Birth",
     "BlockingManager",
     "BlockingStore",
@@ -110,6 +113,7 @@ __all__ = [
     "Report",
     "RetriesExhausted",
     "Rulebook",
+    "Standing",
     "StateHistory",
     "StateManager",
     "StateStore",

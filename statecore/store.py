@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Final, Protocol, Self
+from typing import Final, Protocol, Self, Unpack
 
+from statecore.audit_opener import StreamsOpener
+from statecore.audit_record import AuditRecord, Selection, SelectionOptions
 from statecore.blocking import BlockingManager
 from statecore.change import CLEAR, Change
 from statecore.engine import Engine
@@ -33,6 +35,9 @@ class Heads(Protocol):
 
     def policy(self) -> bytes:
         """Return the policy that trusts this log's key."""
+
+    def index_of(self, position: int) -> int:
+        """Return the index of the leaf of the event at a position."""
 
 
 class Parts(Protocol):
@@ -194,6 +199,22 @@ class StateStore:
         """
         return self._parts.heads.policy()
 
+    def audit(self, **selection: Unpack[SelectionOptions]) -> AuditRecord:
+        """Return the audit record: who did what, when, from where and why, in the log's order.
+
+        To iterate over with ``async for``; nothing is read before. It holds the events of all
+        agents and branches, those that were erased as such, and none of runtime states;
+        ``statecore/audit_record.py`` says what a selection may ask for. Whatever reads or exports
+        the record with a key comes by here.
+
+        Raises:
+            InputError: the selection makes no sense.
+        """
+        chosen, log = Selection(**selection), self._engine.streams.log
+        opener = StreamsOpener(self._engine.streams, chosen.agent)
+        index_of, away = self._parts.heads.index_of, self._engine.waiter.away
+        return AuditRecord(log.read_log, log.last_position, index_of, opener, chosen, away)
+
     def blocking(self) -> BlockingStore:
         """Return the same open store for plain functions; closing either closes both."""
         return BlockingStore(StateStore(_Faced(self._parts, BlockingWaiter)))
@@ -295,6 +316,10 @@ class BlockingStore:
     def audit_policy(self) -> bytes:
         """Return the policy that trusts the key of this log; see ``StateStore.audit_policy``."""
         return run(self.store.audit_policy())
+
+    def audit(self, **selection: Unpack[SelectionOptions]) -> AuditRecord:
+        """Return the audit record, to iterate over with ``for``; see ``StateStore.audit``."""
+        return self.store.audit(**selection)
 
     def statistics(self) -> StoreStatistics:
         """Return how much there is in the store."""

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from statecore.cli import asking, auditing, branching, importing, reading, ruling, writing
+from statecore.cli import (
+    asking,
+    auditing,
+    branching,
+    disclosing,
+    importing,
+    reading,
+    ruling,
+    writing,
+)
 from statecore.cli import demo as demonstration
 from statecore.cli.arguments import AskPassphrase, Json
 from statecore.cli.failures import EXIT_CODES, Commands
@@ -60,6 +69,9 @@ def about() -> None:
       statecore verify trip.db
       statecore anchor trip.db trip.head
       statecore verify trip.db --anchor trip.head
+    Tell an auditor who did what, and have them verify it without any of this:
+      statecore audit list trip.db --actor booker --key spent
+      statecore audit export trip.db record --agent trip-planner
 
     Values are JSON. What JSON has no word for is written {"$decimal": "0.10"}, {"$datetime":
     "2026-03-02T09:30:00Z"}, {"$uuid": ...}, {"$bytes": base64}, {"$float": "nan"}, a map that
@@ -101,6 +113,7 @@ for title, room in (
     for command in room.commands.registered_commands:
         command.rich_help_panel = title
     app.add_typer(room.commands)
+auditing.audit_commands.add_typer(disclosing.commands)
 app.add_typer(auditing.audit_commands, name="audit", rich_help_panel="To prove")
 app.add_typer(importing.commands, name="import", rich_help_panel="To bring in")
 app.add_typer(ruling.commands, name="schema", rich_help_panel="To hold to rules")
