@@ -20,7 +20,6 @@ from statecore.audit_text import COLUMNS, entry_data, entry_row
 from statecore.cli.access import opened
 from statecore.cli.arguments import AskPassphrase, Json, Limit, Store
 from statecore.cli.output import echo, echo_json
-from statecore.cli.progress import counting
 from statecore.cli.render import entry_lines, printable
 from statecore.exporting import Exported, SealedStore, export
 
@@ -175,6 +174,8 @@ def _exported(
     *,
     opened: bool,
 ) -> Exported:
+    from statecore.cli.progress import counting  # Rich takes a moment to load
+
     chooses = Selection(**options) != Selection()
     if opened and not chooses:
         raise statecore.InputError("say which events to --open; --positions 1: is all of them")
