@@ -213,7 +213,8 @@ class StateStore:
         chosen, log = Selection(**selection), self._engine.streams.log
         opener = StreamsOpener(self._engine.streams, chosen.agent)
         index_of, away = self._parts.heads.index_of, self._engine.waiter.away
-        return AuditRecord(log.read_log, log.last_position, index_of, opener, chosen, away)
+        rows = log.tree.rows if log.tree else log.read_log  # the former takes what is damaged
+        return AuditRecord(rows, log.last_position, index_of, opener, chosen, away)
 
     def blocking(self) -> BlockingStore:
         """Return the same open store for plain functions; closing either closes both."""

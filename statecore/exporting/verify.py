@@ -131,11 +131,12 @@ def lines_of(data: bytes) -> list[str]:
 
 def read_policy(data: bytes) -> tuple[Keys, bool]:
     """Return the keys that a policy trusts, by (name, id), and whether it asks for witnesses."""
-    keys, quorums, asks_witnesses = {}, 0, False
+    keys: Keys = {}
+    quorum, names = "", ["none"]
     for line in lines_of(data):
+        words = line.split(" ")
         if not line.strip() or line.startswith("#"):
             continue
-        words = line.split(" ")
         if words[0] == "log" and len(words) in (2, 3):
             name, key_id, encoded = [*words[1].split("+", 2), "", ""][:3]
             key = unbase64(encoded)
@@ -143,16 +144,15 @@ def read_policy(data: bytes) -> tuple[Keys, bool]:
             if not name or key[:1] != NOTE_TYPE or len(key) != 33 or told.hex() != key_id:
                 raise Refused("it names a key that is none of Ed25519")
             keys[name, told] = key[1:]
-        elif words[0] == "quorum" and len(words) == 2:
-            quorums += 1
-            asks_witnesses |= words[1] != "none"
-        elif words[0] not in ("witness", "group"):
-            raise Refused("it has a line that is none of a policy")
+        elif words[0] in ("witness", "group") and len(words) > 2:
+            names.append(words[1])
+        elif words[0] == "quorum" and len(words) == 2 and not quorum and words[1] in names:
+            quorum = words[1]
         else:
-            asks_witnesses = True
-    if quorums != 1 or not keys:
+            raise Refused("it has a line that is none of a policy")
+    if not quorum or not keys:
         raise Refused("it does not say whom to trust")
-    return keys, asks_witnesses
+    return keys, quorum != "none"
 
 
 def read_head(data: bytes, keys: Keys) -> Head:
