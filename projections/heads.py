@@ -98,6 +98,14 @@ class HeadKeeper:
         hashes = prove_inclusion(index, size, tree.hash_at)
         return write_proof(Proof(index, tuple(hashes), note, tree.entry(index)))
 
+    def index_of(self, position: int) -> int:
+        """Return the index of the leaf of the event at a position.
+
+        Raises:
+            InputError: there is no event.
+        """
+        return self.tree.index_of(position)
+
     def policy(self) -> bytes:
         """Return the policy (c2sp.org/tlog-policy) that trusts the key of this log, and no witness.
 

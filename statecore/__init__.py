@@ -3,6 +3,7 @@
 from statecore.access import Authority, Context, Decision, validate_access
 from statecore.agent_state import AgentState
 from statecore.appends import WriteOptions
+from statecore.audit_record import AuditEntry, AuditRecord, Standing
 from statecore.blocking import BlockingManager
 from statecore.change import CLEAR, EMPTY, Change
 from statecore.custody import KeyEntry, KeyReport
@@ -85,6 +86,8 @@ __all__ = [
     "AccessDenied",
     "AccessRecord",
     "AgentState",
+    "AuditEntry",
+    "AuditRecord",
     "Authority",
     "Birth",
     "BlockingManager",
@@ -144,6 +147,7 @@ __all__ = [
     "RetriesExhausted",
     "Rule",
     "Rulebook",
+    "Standing",
     "StateHistory",
     "StateManager",
     "StateSecurityManager",

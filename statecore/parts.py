@@ -28,6 +28,9 @@ class Heads(Protocol):
     def policy(self) -> bytes:
         """Return the policy that trusts this log's key."""
 
+    def index_of(self, position: int) -> int:
+        """Return the index of the leaf of the event at a position."""
+
 
 class Parts(Protocol):
     """What the front door composes."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 from functools import partial
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from statecore.access import FULL, Authority
+from statecore.audit_opener import StreamsOpener
+from statecore.audit_record import AuditRecord, Selection, SelectionOptions
 from statecore.blocking import BlockingManager
 from statecore.change import CLEAR, Change
 from statecore.custody import BlockingKeyCustody, KeyCustody
@@ -253,6 +255,25 @@ class StateStore:
         """What seals states to be kept elsewhere, or to be handed to others."""
         return StateSecurityManager(self._engine, self.access)
 
+    def audit(self, **selection: Unpack[SelectionOptions]) -> AuditRecord:
+        """Return the audit record: who did what, when, from where and why, in the log's order.
+
+        To iterate over with ``async for``; nothing is read before. It holds the events of all
+        agents and branches, those that were erased as such, and none of runtime states;
+        ``statecore/audit_record.py`` says what a selection may ask for. Whatever reads or exports
+        the record with a key comes by here.
+
+        Raises:
+            InputError: the selection makes no sense.
+            AccessDenied: ``audit`` is not permitted.
+        """
+        self.access.require(Permission.AUDIT)
+        chosen, log = Selection(**selection), self._engine.streams.log
+        opener = StreamsOpener(self._engine.streams, chosen.agent)
+        index_of, away = self._parts.heads.index_of, self._engine.waiter.away
+        rows = log.tree.rows if log.tree else log.read_log  # the former takes what is damaged
+        return AuditRecord(rows, log.last_position, index_of, opener, chosen, away)
+
     def blocking(self) -> BlockingStore:
         """Return the same open store for plain functions; closing either closes both."""
         return BlockingStore(StateStore(Faced(self._parts, BlockingWaiter), self._authority))
@@ -357,6 +378,10 @@ class BlockingStore:
     def security(self) -> StateSecurityManager:
         """What seals states to be kept elsewhere, or to be handed to others."""
         return self.store.security
+
+    def audit(self, **selection: Unpack[SelectionOptions]) -> AuditRecord:
+        """Return the audit record, to iterate over with ``for``; see ``StateStore.audit``."""
+        return self.store.audit(**selection)
 
     def statistics(self) -> StoreStatistics:
         """Return how much there is in the store."""

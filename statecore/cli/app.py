@@ -11,6 +11,7 @@ from statecore.cli import (
     asking,
     auditing,
     branching,
+    disclosing,
     importing,
     keeping,
     permitting,
@@ -73,6 +74,9 @@ def about() -> None:
       statecore verify trip.db
       statecore anchor trip.db trip.head
       statecore verify trip.db --anchor trip.head
+    Tell an auditor who did what, and have them verify it without any of this:
+      statecore audit list trip.db --actor booker --key spent
+      statecore audit export trip.db record --agent trip-planner
     See that all keys are there, and whose:
       statecore keys check trip.db
       statecore keys list trip.db
@@ -117,6 +121,7 @@ for title, room in (
     for command in room.commands.registered_commands:
         command.rich_help_panel = title
     app.add_typer(room.commands)
+auditing.audit_commands.add_typer(disclosing.commands)
 app.add_typer(auditing.audit_commands, name="audit", rich_help_panel="To prove")
 app.add_typer(importing.commands, name="import", rich_help_panel="To bring in")
 app.add_typer(permitting.commands, name="access", rich_help_panel="To hold to rules")

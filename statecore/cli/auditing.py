@@ -178,9 +178,11 @@ def _head_of(store: Path, *, last: bool, passphrase: bool) -> bytes:
 
 @audit_commands.callback()
 def about() -> None:
-    """Give an auditor what proves the record.
+    """Give an auditor the record, and what proves it.
 
     \b
+    statecore audit list trip.db --newest-first --limit 10
+    statecore audit export trip.db record
     statecore audit policy trip.db
     statecore audit proof trip.db trip-planner 40
     """

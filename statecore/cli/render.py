@@ -12,8 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from statecore import AgentState, Change, Event, EventType, StoreStatistics
+from statecore import AgentState, AuditEntry, Change, Event, EventType, StoreStatistics
 from statecore.cli.exposing import exposed
+from statecore.register import REGISTER
 from statecore.stream import MAIN
 from statecore.typed_json import to_json
 
@@ -119,6 +120,34 @@ def event_lines(event: Event, key: str | None = None) -> Iterator[str]:
     yield printable(f"{event.version}  {time_text(event.time)}{who}{why}")
     yield from (f"  {printable(shortened(line))}" for line in _beside(event))
     yield from change_lines(_narrowed(event.change, key))
+
+
+def entry_lines(entry: AuditEntry, *, changes: bool) -> Iterator[str]:
+    """Yield an entry of the audit record: one line, then what changed, where that is asked for."""
+    event, size = entry.event, f"{entry.size_bytes} bytes"
+    time = time_text(entry.time) if entry.time else "(no time)"
+    agent, branch = entry.agent_id, entry.branch
+    whose = f"stream {entry.stream.hex()}" if agent is None else _whose(agent, branch or MAIN)
+    if branch == REGISTER and agent is not None:
+        whose = f"{agent} (register)"
+    what = f"{entry.standing}, {size}" if event is None else "; ".join(_summary(event))
+    who = f"{event.actor}: " if event is not None and event.actor else ""
+    why = f"  ({event.reason})" if event is not None and event.reason else ""
+    wrote = f"  [writer {entry.writer}" + (f", id {event.id}]" if event else "]")
+    trouble = f": {entry.trouble}" if entry.trouble else ""
+    head = f"{entry.position:>6}  {time}  {whose} {entry.version}  "
+    yield printable(f"{head}{who}{what}{trouble}{why}{wrote}")
+    if changes and event is not None:
+        yield from change_lines(event.change)
+
+
+def _summary(event: Event) -> list[str]:
+    """Say what happened, without the values, and what caused it."""
+    keys = list(event.change.operations)
+    changed = [f"changed {', '.join(keys)}"] if keys else []
+    cleared = ["cleared"] if event.change.cleared else []
+    caused = [f"caused by {event.cause}"] if event.cause else []
+    return [*_beside(event), *cleared, *changed, *caused] or ["changed nothing"]
 
 
 def event_data(event: Event) -> dict[str, Any]:
