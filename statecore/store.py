@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 from functools import partial
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from statecore.access import FULL, Authority
 from statecore.blocking import BlockingManager
@@ -23,6 +23,9 @@ from statecore.stream import MAIN, StreamName
 from statecore.values import check_key, check_text
 from statecore.waiting import AsyncWaiter, BlockingWaiter, run
 from statecore.warden import BlockingAccess, StoreAccess
+
+if TYPE_CHECKING:
+    from statecore.metrics import Metrics
 
 
 class _Housekeeper(StateManager):
@@ -266,6 +269,23 @@ class StateStore:
         log = self._engine.streams.log
         return StoreStatistics(log.last_position(), len(log.streams()), log.size_bytes())
 
+    async def metrics(
+        self, *, anchor: bytes | None = None, backup_position: int | None = None
+    ) -> Metrics:
+        """Return how the store is doing and what it holds, as numbers.
+
+        Args:
+            anchor: a signed head that is kept outside, to tell what is newer.
+            backup_position: the position up to which a backup reaches, to tell the same.
+
+        Raises:
+            InputError: the anchor is of another log, or no signed head.
+            Damage: the log is shorter than the anchor says.
+        """
+        from statecore.metrics import measure  # most stores that are opened are not measured
+
+        return await self._engine.waiter.away(measure, self._engine, anchor, backup_position)
+
     async def close(self) -> None:
         """Write what is still waiting, end every watch, let go of the files. Twice is fine."""
         await self._engine.waiter.away(self._parts.close)
@@ -361,6 +381,12 @@ class BlockingStore:
     def statistics(self) -> StoreStatistics:
         """Return how much there is in the store."""
         return run(self.store.statistics())
+
+    def metrics(
+        self, *, anchor: bytes | None = None, backup_position: int | None = None
+    ) -> Metrics:
+        """Return how the store is doing and what it holds; see ``StateStore.metrics``."""
+        return run(self.store.metrics(anchor=anchor, backup_position=backup_position))
 
     def close(self) -> None:
         """Write what is still waiting, end every watch, let go of the files. Twice is fine."""

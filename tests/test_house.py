@@ -16,6 +16,7 @@ WINGS = ("projections", "snapshots")
 # Every import points up this list, to a room before its own.
 ROOMS = [
     "errors",
+    "tally",
     "values",
     "packed",
     "conflict",
@@ -68,6 +69,7 @@ ROOMS = [
     "waiting",
     "transaction",
     "engine",
+    "metrics",
     "reader",
     "writer",
     "brancher",
