@@ -21,7 +21,7 @@ from statecore.register import REGISTER
 from statecore.security import StateSecurityManager
 from statecore.stream import MAIN, StreamName
 from statecore.values import check_key, check_text
-from statecore.waiting import AsyncWaiter, BlockingWaiter, run
+from statecore.waiting import BlockingWaiter, run
 from statecore.warden import BlockingAccess, StoreAccess
 
 if TYPE_CHECKING:
@@ -262,6 +262,8 @@ class StateStore:
 
     def for_tasks(self) -> StateStore:
         """Return the same open store for coroutines; closing either closes both."""
+        from statecore.tasks import AsyncWaiter  # whose asyncio blocking programs can do without
+
         return StateStore(Faced(self._parts, AsyncWaiter), self._authority)
 
     async def statistics(self) -> StoreStatistics:

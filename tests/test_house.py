@@ -67,6 +67,7 @@ ROOMS = [
     "history",
     "moments",
     "waiting",
+    "tasks",
     "transaction",
     "engine",
     "metrics",

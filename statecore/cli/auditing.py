@@ -23,6 +23,7 @@ from statecore.verifying import verify as verify_store
 
 commands = typer.Typer()
 audit_commands: Final = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+commands.add_typer(audit_commands, name="audit")
 
 Policy = Annotated[
     Path | None,
