@@ -271,14 +271,12 @@ class StateStore:
         log = self._engine.streams.log
         return StoreStatistics(log.last_position(), len(log.streams()), log.size_bytes())
 
-    async def metrics(
-        self, *, anchor: bytes | None = None, backup_position: int | None = None
-    ) -> Metrics:
+    async def metrics(self, *, anchor: bytes | None = None, backup: int | None = None) -> Metrics:
         """Return how the store is doing and what it holds, as numbers.
 
         Args:
             anchor: a signed head that is kept outside, to tell what is newer.
-            backup_position: the position up to which a backup reaches, to tell the same.
+            backup: the position up to which a backup reaches, to tell the same.
 
         Raises:
             InputError: the anchor is of another log, or no signed head.
@@ -286,7 +284,7 @@ class StateStore:
         """
         from statecore.metrics import measure  # most stores that are opened are not measured
 
-        return await self._engine.waiter.away(measure, self._engine, anchor, backup_position)
+        return await self._engine.waiter.away(measure, self._engine, anchor, backup)
 
     async def close(self) -> None:
         """Write what is still waiting, end every watch, let go of the files. Twice is fine."""
@@ -384,11 +382,9 @@ class BlockingStore:
         """Return how much there is in the store."""
         return run(self.store.statistics())
 
-    def metrics(
-        self, *, anchor: bytes | None = None, backup_position: int | None = None
-    ) -> Metrics:
+    def metrics(self, *, anchor: bytes | None = None, backup: int | None = None) -> Metrics:
         """Return how the store is doing and what it holds; see ``StateStore.metrics``."""
-        return run(self.store.metrics(anchor=anchor, backup_position=backup_position))
+        return run(self.store.metrics(anchor=anchor, backup=backup))
 
     def close(self) -> None:
         """Write what is still waiting, end every watch, let go of the files. Twice is fine."""

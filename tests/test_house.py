@@ -92,6 +92,8 @@ ROOMS = [
     "opening",
     "verifying",
     "anchoring",
+    "upgrading",
+    "reviewing",
     "restoring",
     "__init__",
     "integrations",

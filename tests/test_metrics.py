@@ -136,13 +136,13 @@ def test_the_age_of_what_no_head_no_anchor_and_no_backup_covers(path: Path, cloc
         agent.set_state("n", 301)
         store.signed_head()
 
-        metrics = store.metrics(anchor=anchor, backup_position=301)
+        metrics = store.metrics(anchor=anchor, backup=301)
 
         assert metrics.unanchored_seconds == 60
         assert metrics.backup_lag_seconds == 0
         assert (metrics.head_events, metrics.unsigned_seconds) == (302, 0)
         clock.tick(5)
-        assert store.metrics(backup_position=0).backup_lag_seconds == 165
+        assert store.metrics(backup=0).backup_lag_seconds == 165
 
 
 def test_an_anchor_of_another_log_or_a_longer_one_is_refused(tmp_path: Path, path: Path) -> None:

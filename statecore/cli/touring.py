@@ -32,7 +32,7 @@ def demo(
 
     \b
     statecore demo
-    statecore demo trip.db
+    statecore demo tour.db
     """
     with demonstration.place(path, passphrase=passphrase) as place:
         run = demonstration.run(place)

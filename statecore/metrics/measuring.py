@@ -20,9 +20,7 @@ from statecore.transparency.note import parse_note
 _TILE_LEAVES: Final = 256  # as ``KeptTree`` counts them
 
 
-def measure(
-    engine: Engine, anchor: bytes | None = None, backup_position: int | None = None
-) -> Metrics:
+def measure(engine: Engine, anchor: bytes | None = None, backup: int | None = None) -> Metrics:
     """Return the metrics of an open store; ``StateStore.metrics`` says more.
 
     Raises:
@@ -58,7 +56,7 @@ def measure(
         head_events=head,
         unsigned_seconds=_age_behind(log, head, now),
         unanchored_seconds=_age_behind(log, anchored, now),
-        backup_lag_seconds=_age_after(log, backup_position, now),
+        backup_lag_seconds=_age_after(log, backup, now),
     )
 
 
