@@ -38,6 +38,7 @@ class Pending:
         "_touched",
         "birth",
         "new_key",
+        "packed_bytes",
         "records",
         "root",
         "stream",
@@ -48,6 +49,7 @@ class Pending:
         self.stream = stream
         self.root = root
         self.records: list[Record] = []
+        self.packed_bytes = 0  # of their bodies, before compression
         self.new_key: DataKey | None = None  # which the stream gets once it is committed
         self.birth = None if stream.is_erased else stream.nature
         self.tag_key: DataKey | None = None  # the same, where it is the first of the stream

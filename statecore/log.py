@@ -37,6 +37,7 @@ class Sequencer:
 
     def __init__(self, streams: Streams, gate: Gate, clock: Callable[[], int] = now) -> None:
         self._log = streams.log
+        self._tally = streams.tally
         self._scribe = Scribe(streams, clock, gate)
         self._queue: deque[Append] = deque()
         self._lock = threading.Lock()  # held by whoever writes
@@ -201,6 +202,7 @@ class Sequencer:
 
     def _note_turn(self, seconds: float) -> None:
         self.turn_seconds += (seconds - self.turn_seconds) / 8
+        self._tally.turn_seconds.note(seconds)
         if self._scribe.others_wrote:
             self._contended_until = time.monotonic() + _CONTENDED_SECONDS
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import secrets
@@ -53,7 +52,7 @@ from statecore.streams import Streams
 from statecore.sweeper import Sweeper
 from statecore.timeline import Timeline
 from statecore.transparency.signers import Ed25519Signer, Signer
-from statecore.waiting import AsyncWaiter, BlockingWaiter, Waiter
+from statecore.waiting import BlockingWaiter, Waiter
 from statecore.xaes import KEY_BYTES
 
 MEMORY: Final = "memory:"
@@ -166,7 +165,11 @@ class Opening:
         return BlockingStore(StateStore(self._wire(BlockingWaiter)))
 
     async def _open(self) -> StateStore:
-        return StateStore(await asyncio.to_thread(self._wire, AsyncWaiter))
+        from asyncio import to_thread  # which blocking programs can do without
+
+        from statecore.tasks import AsyncWaiter
+
+        return StateStore(await to_thread(self._wire, AsyncWaiter))
 
     def _wire(self, waiter: Callable[[Sequencer], Waiter]) -> _Parts:
         options = self._options

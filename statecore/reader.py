@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
+from time import perf_counter
 from typing import Any, Final, Self
 
 from statecore.access import FULL, Authority, Decision, operation_of
@@ -21,6 +22,7 @@ from statecore.packed import thaw
 from statecore.policy import Permission, Principal
 from statecore.state import Root
 from statecore.stream import STALE, StreamName
+from statecore.tally import SAMPLED
 from statecore.values import Value
 
 _DIFF_NEAR: Final = 256  # events; composing so many takes about a millisecond
@@ -50,6 +52,7 @@ class StateReader:
         # Looked at by every reading of a key: whether anything is to be asked.
         self._policies = engine.gate.stream
         self._is_limited = bool(authority.limits) or not engine.gate.serves(engine.streams)
+        self._tally = engine.streams.tally
         self._kind = kind
         self._ttl = ttl
         self._subject = subject
@@ -106,12 +109,17 @@ class StateReader:
 
     def get_now(self, key: str, default: Value = None, *, into: type[Any] | None = None) -> Value:
         """Return what ``get_state`` does, where the state is loaded."""
+        tally = self._tally
+        tally.reads += 1
+        started = 0.0 if tally.reads & SAMPLED else perf_counter()
         cell = self._root().cells.get(key)
         if self._policies.root.cells or self._is_limited:
             self._guard.require(Permission.READ, key)
         if cell is None:
             return default
         value = thaw(cell[1])
+        if started:
+            tally.read_seconds.note(perf_counter() - started)
         return value if into is None else into.model_validate(value, by_alias=False, by_name=True)
 
     async def at(self, point: Point | None = None) -> AgentState:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from time import perf_counter
 from typing import Final
 
 from statecore.appends import Append
 from statecore.change import Change
 from statecore.codec import Record, Sealer, Writer, pack_body, read_epoch, read_time
-from statecore.codec.record import make_body
+from statecore.codec.record import TYPE, make_body
 from statecore.conflicts import Pending
-from statecore.errors import LimitExceeded, StoreFailure
+from statecore.errors import Conflict, LimitExceeded, StoreFailure
 from statecore.events import EventType, join
 from statecore.gate import Gate
 from statecore.judge import Judge
@@ -180,6 +181,10 @@ class _Page:
             raise  # of the whole turn
         except Exception as error:
             append.fail(error)
+            if isinstance(error, Conflict):
+                self._streams.tally.conflicts += 1
+            else:
+                self._streams.tally.refused += 1
             return False
         return True
 
@@ -224,6 +229,7 @@ class _Page:
         if len(packed) > EVENT_BYTES_MAX:
             raise LimitExceeded("the event", len(packed), EVENT_BYTES_MAX, "bytes")
 
+        pending.packed_bytes += len(packed)
         pending.new_key = new_key or pending.new_key
         key = pending.new_key or stream.key
         assert key is not None, "a stream has a key from its first event on"
@@ -254,7 +260,9 @@ class _Page:
         """Make it durable, then visible; return the streams written to."""
         ring = self._streams.ring
         ring.keep_new()
+        started = perf_counter()
         written = self._turn.commit()
+        self._count(written, perf_counter() - started)
         for stream, pending in self._pending.items():
             if stream.id in written and pending.records:
                 with stream.lock:
@@ -264,3 +272,17 @@ class _Page:
                     self._streams.advance(stream, pending.root, pending.records)
                 self._streams.aids.snapshots.consider(stream)
         return written
+
+    def _count(self, written: set[bytes], seconds: float) -> None:
+        """Count what was written."""
+        tally, events = self._streams.tally, 0
+        for stream, pending in self._pending.items():
+            if stream.id in written:
+                events += len(pending.records)
+                tally.packed_bytes += pending.packed_bytes
+                for record in pending.records:
+                    kind = record.body[TYPE] if len(record.body) > TYPE else None
+                    tally.events[kind or EventType.CHANGED] += 1
+                    tally.stored_bytes += len(record.stored)
+        tally.batch_events.note(events)
+        tally.commit_seconds.note(seconds)

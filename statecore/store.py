@@ -5,26 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 from functools import partial
-from typing import Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from statecore.access import FULL, Authority
-from statecore.audit_opener import StreamsOpener
-from statecore.audit_record import AuditRecord, Selection, SelectionOptions
+from statecore.audit_record import AuditRecord, SelectionOptions
 from statecore.blocking import BlockingManager
 from statecore.change import CLEAR, Change
-from statecore.custody import BlockingKeyCustody, KeyCustody
+from statecore.custody import BlockingKeyCustody
 from statecore.engine import Engine
 from statecore.errors import InputError
 from statecore.events import Birth, Kind
 from statecore.manager import StateManager
-from statecore.parts import Faced, Parts, StoreStatistics, kind_of, time_to_live
+from statecore.parts import Faced, StoreStatistics, kind_of, time_to_live
 from statecore.policy import Permission, Principal
+from statecore.proving import StoreProofs
 from statecore.register import REGISTER
 from statecore.security import StateSecurityManager
 from statecore.stream import MAIN, StreamName
 from statecore.values import check_key, check_text
-from statecore.waiting import AsyncWaiter, BlockingWaiter, run
+from statecore.waiting import BlockingWaiter, run
 from statecore.warden import BlockingAccess, StoreAccess
+
+if TYPE_CHECKING:
+    from statecore.metrics import Metrics
 
 
 class _Housekeeper(StateManager):
@@ -33,13 +35,8 @@ class _Housekeeper(StateManager):
     _is_of_the_house = True
 
 
-class StateStore:
+class StateStore(StoreProofs):
     """A store, open for coroutines. Made by ``statecore.open``."""
-
-    def __init__(self, parts: Parts, authority: Authority = FULL) -> None:
-        self._parts = parts
-        self._authority = authority
-        self._engine = parts.engine
 
     def manager(
         self,
@@ -100,11 +97,6 @@ class StateStore:
             context: attributes of what it is for, which rules may ask for.
         """
         return StateStore(self._parts, self._authority.narrowed(principal, attributes=context))
-
-    @property
-    def access(self) -> StoreAccess:
-        """Who may do what, and what was denied."""
-        return StoreAccess(self._engine, self._authority)
 
     async def agents(self) -> list[Birth]:
         """Return what is known of each agent's state: whose and which kind; oldest first.
@@ -177,40 +169,6 @@ class StateStore:
         found = [self._engine.streams.id_of(name) for name in branches]
         await self._engine.waiter.away(self._engine.sequencer.erase, lambda: found)
 
-    async def signed_head(self) -> bytes:
-        """Return a signed head of all that was recorded so far: a signed checkpoint, in a note.
-
-        Kept elsewhere, it proves later that nothing of it was edited, removed or reordered:
-        ``statecore.verify(..., anchors=[...])``. Formats: c2sp.org/tlog-checkpoint and signed-note.
-
-        Raises:
-            Damage: the log does not go on from the head that was signed before.
-        """
-        return await self._engine.waiter.away(self._parts.heads.head)
-
-    async def prove(self, agent_id: str, version: int, *, branch: str = MAIN) -> bytes:
-        """Return the proof that an event is in the log, for ``.tlog-proof`` (c2sp.org/tlog-proof).
-
-        It is verified offline and without any key of the store, and says nothing of any other event
-        but how many there are. Its extra data is the event's entry in the tree.
-
-        Raises:
-            VersionNotFound, BranchNotFound, Erased: there is no such event.
-            InputError: this store does not tell positions.
-        """
-        self.access.require(Permission.AUDIT)
-        main = self.manager(agent_id)
-        manager = main if branch == MAIN else await main.branch(branch, create=False)
-        position = await manager.position_of(version)
-        return await self._engine.waiter.away(self._parts.heads.prove, position)
-
-    async def audit_policy(self) -> bytes:
-        """Return the policy that trusts the key of this log: what an auditor is to be given once.
-
-        Format: c2sp.org/tlog-policy; witnesses are added by hand.
-        """
-        return self._parts.heads.policy()
-
     async def erase_subject(self, subject: str) -> list[str]:
         """Destroy the data keys of all states that hold a subject's data; return whose they were.
 
@@ -240,52 +198,35 @@ class StateStore:
         names = [StreamName(birth.agent_id, birth.branch, birth.generation) for birth in births]
         return [engine.streams.id_of(name) for name in names if name.agent_id in theirs]
 
-    @property
-    def keys(self) -> KeyCustody:
-        """What can be done with the store's keys.
-
-        Raises:
-            AccessDenied: ``keys`` is not permitted.
-        """
-        self.access.require(Permission.KEYS)
-        return KeyCustody(self._engine, self._parts.births)
-
-    @property
-    def security(self) -> StateSecurityManager:
-        """What seals states to be kept elsewhere, or to be handed to others."""
-        return StateSecurityManager(self._engine, self.access)
-
-    def audit(self, **selection: Unpack[SelectionOptions]) -> AuditRecord:
-        """Return the audit record: who did what, when, from where and why, in the log's order.
-
-        To iterate over with ``async for``; nothing is read before. It holds the events of all
-        agents and branches, those that were erased as such, and none of runtime states;
-        ``statecore/audit_record.py`` says what a selection may ask for. Whatever reads or exports
-        the record with a key comes by here.
-
-        Raises:
-            InputError: the selection makes no sense.
-            AccessDenied: ``audit`` is not permitted.
-        """
-        self.access.require(Permission.AUDIT)
-        chosen, log = Selection(**selection), self._engine.streams.log
-        opener = StreamsOpener(self._engine.streams, chosen.agent)
-        index_of, away = self._parts.heads.index_of, self._engine.waiter.away
-        rows = log.tree.rows if log.tree else log.read_log  # the former takes what is damaged
-        return AuditRecord(rows, log.last_position, index_of, opener, chosen, away)
-
     def blocking(self) -> BlockingStore:
         """Return the same open store for plain functions; closing either closes both."""
         return BlockingStore(StateStore(Faced(self._parts, BlockingWaiter), self._authority))
 
     def for_tasks(self) -> StateStore:
         """Return the same open store for coroutines; closing either closes both."""
+        from statecore.tasks import AsyncWaiter  # whose asyncio blocking programs can do without
+
         return StateStore(Faced(self._parts, AsyncWaiter), self._authority)
 
     async def statistics(self) -> StoreStatistics:
         """Return how much there is in the store."""
         log = self._engine.streams.log
         return StoreStatistics(log.last_position(), len(log.streams()), log.size_bytes())
+
+    async def metrics(self, *, anchor: bytes | None = None, backup: int | None = None) -> Metrics:
+        """Return how the store is doing and what it holds, as numbers.
+
+        Args:
+            anchor: a signed head that is kept outside, to tell what is newer.
+            backup: the position up to which a backup reaches, to tell the same.
+
+        Raises:
+            InputError: the anchor is of another log, or no signed head.
+            Damage: the log is shorter than the anchor says.
+        """
+        from statecore.metrics import measure  # most stores that are opened are not measured
+
+        return await self._engine.waiter.away(measure, self._engine, anchor, backup)
 
     async def close(self) -> None:
         """Write what is still waiting, end every watch, let go of the files. Twice is fine."""
@@ -386,6 +327,10 @@ class BlockingStore:
     def statistics(self) -> StoreStatistics:
         """Return how much there is in the store."""
         return run(self.store.statistics())
+
+    def metrics(self, *, anchor: bytes | None = None, backup: int | None = None) -> Metrics:
+        """Return how the store is doing and what it holds; see ``StateStore.metrics``."""
+        return run(self.store.metrics(anchor=anchor, backup=backup))
 
     def close(self) -> None:
         """Write what is still waiting, end every watch, let go of the files. Twice is fine."""

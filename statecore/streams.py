@@ -18,6 +18,7 @@ from statecore.recorders import EVERYTHING, LogStore, Row
 from statecore.replay import FAR, WARM_DISTANCE, Replay
 from statecore.state import Root, empty, fold
 from statecore.stream import Aids, Stream, StreamName
+from statecore.tally import Tally
 from statecore.validation import Local
 from statecore.values import pack
 
@@ -41,6 +42,7 @@ class Streams:
         self.aids = aids
         self.watched: Stream | None = None  # is brought up to date with every other stream
         self.replay = Replay(log, aids)
+        self.tally = Tally()
         self._cache_bytes_max = cache_bytes_max
         self._recent: OrderedDict[StreamName, Stream] = OrderedDict()
         # Whoever still holds a stream must share it with whoever opens it anew: there is one
@@ -69,6 +71,9 @@ class Streams:
             if stream is None:
                 stream = self._held[name] = self.adopt(name, self.id_of(name))
                 stream.origin = origin
+                self.tally.states_cold += 1
+            else:
+                self.tally.states_warm += 1
             self._recent[name] = stream
             self._recent.move_to_end(name)
             self._opened += 1

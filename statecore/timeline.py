@@ -36,6 +36,7 @@ class Timeline:
         self._replay = streams.replay
         self._history = streams.aids.history
         self._values = streams.aids.values
+        self._tally = streams.tally
         self._not_cleared: dict[bytes, int] = {}  # by stream: up to which version it never was
 
     def require_version(self, stream: Stream, version: int) -> None:
@@ -76,7 +77,9 @@ class Timeline:
             return None
         known, packed = self._values.find(stream.id, key, version)
         if known:
+            self._tally.values_warm += 1
             return packed
+        self._tally.values_cold += 1
         check_key(key)
         touched, until = self._history.last_touched(stream, key, version)
         cleared = self._last_cleared(stream, version)

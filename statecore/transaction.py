@@ -117,6 +117,7 @@ async def run_until_committed(
     *,
     attempts: int | None,
     deadline_seconds: float,
+    on_retry: Callable[[], None],
 ) -> _Returned:
     """Run a function on one transaction after the other until one commits; return its result.
 
@@ -137,4 +138,5 @@ async def run_until_committed(
                 raise
             if attempt >= attempts or time.monotonic() > until:
                 raise RetriesExhausted(f"lost {attempt} times in a row: {conflict}") from conflict
+            on_retry()
     raise AssertionError  # counting never ends

@@ -160,7 +160,11 @@ class StateWriter(StateReader):
             work,
             attempts=attempts if options.get("expected_version") is None else None,
             deadline_seconds=deadline_seconds,
+            on_retry=self._count_retry,
         )
+
+    def _count_retry(self) -> None:
+        self._engine.streams.tally.retries += 1
 
     async def tag(
         self,

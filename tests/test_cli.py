@@ -564,9 +564,10 @@ def test_a_failure_of_the_process_is_one_line_and_a_code(tmp_path: Path) -> None
     assert err == f"statecore: there is no store at {tmp_path / 'no.db'}\n"
 
 
-@pytest.mark.parametrize("missing", ["typer", "rich"])
-def test_without_the_extra_it_says_how_to_get_it(missing: str) -> None:
-    code = f"import sys; sys.modules[{missing!r}] = None; from statecore.cli import main; main()"
+@pytest.mark.parametrize(("missing", "command"), [("typer", "--help"), ("rich", "demo")])
+def test_without_the_extra_it_says_how_to_get_it(missing: str, command: str) -> None:
+    code = f"import sys; sys.modules[{missing!r}] = None; sys.argv = ['', {command!r}]; "
+    code += "from statecore.cli import main; main()"
 
     process = subprocess.run(
         [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=False

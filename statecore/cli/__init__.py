@@ -14,13 +14,14 @@ def main() -> None:
     """Run the command line, and exit with its code."""
     try:
         from statecore.cli.app import app
+
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # what the terminal can't spell
+        app(prog_name="statecore")
     except ModuleNotFoundError as error:
         if error.name not in _EXTRAS:
             raise
         sys.stderr.write('statecore: the command line is an extra: pip install "statecore[cli]"\n')
         sys.exit(2)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # before the commands could tell
         sys.exit(130)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # what the terminal can't spell
-    app(prog_name="statecore")

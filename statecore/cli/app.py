@@ -1,35 +1,14 @@
-"""The command line: all commands, and what they have in common."""
+"""The command line as a whole: what its help teaches."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
-from statecore.cli import (
-    asking,
-    auditing,
-    branching,
-    disclosing,
-    importing,
-    keeping,
-    permitting,
-    reading,
-    ruling,
-    writing,
-)
-from statecore.cli import demo as demonstration
-from statecore.cli.arguments import AskPassphrase, Json
 from statecore.cli.failures import EXIT_CODES, Commands
-from statecore.cli.output import echo_json
-from statecore.cli.screen import Screen
-from statecore.cli.tour import tell
 
 app = typer.Typer(
     name="statecore",
     cls=Commands,
-    add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,  # its tracebacks show local variables, keys among them
@@ -87,43 +66,3 @@ def about() -> None:
     is a version if it is a number, a time if it is ISO 8601 with a zone, and else a tag. The key
     is looked for in STATECORE_KEY, then in the user's key file.
     """
-
-
-@app.command(rich_help_panel="To begin")
-def demo(
-    path: Annotated[
-        Path | None,
-        typer.Argument(metavar="PATH", help="Keep the store here.", show_default=False),
-    ] = None,
-    passphrase: AskPassphrase = False,
-    as_json: Json = False,
-) -> None:
-    """Watch a mistake be found by travelling through time.
-
-    Agents plan a trip, one of them slips, and the past tells which one, when and why. The run is
-    recorded for real, in a store of its own: a temporary one, or a new one at PATH.
-    """
-    with demonstration.place(path, passphrase=passphrase) as place:
-        run = demonstration.run(place)
-        if as_json:
-            echo_json(run.data())
-        else:
-            tell(run, Screen())
-
-
-for title, room in (
-    ("To look", reading),
-    ("To write and take back", writing),
-    ("To branch and merge", branching),
-    ("To ask", asking),
-    ("To prove", auditing),
-):
-    for command in room.commands.registered_commands:
-        command.rich_help_panel = title
-    app.add_typer(room.commands)
-auditing.audit_commands.add_typer(disclosing.commands)
-app.add_typer(auditing.audit_commands, name="audit", rich_help_panel="To prove")
-app.add_typer(importing.commands, name="import", rich_help_panel="To bring in")
-app.add_typer(permitting.commands, name="access", rich_help_panel="To hold to rules")
-app.add_typer(ruling.commands, name="schema", rich_help_panel="To hold to rules")
-app.add_typer(keeping.commands, name="keys", rich_help_panel="To keep the keys")

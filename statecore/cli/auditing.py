@@ -11,6 +11,7 @@ import typer
 import statecore
 from statecore.anchoring import anchor as keep_outside
 from statecore.anchoring import checkpoint_of, last_head
+from statecore.cli import disclosing
 from statecore.cli.access import ask_passphrase, opened
 from statecore.cli.arguments import Agent, AskPassphrase, Branch, Json, Store
 from statecore.cli.failures import VERDICT_CODES
@@ -23,6 +24,8 @@ from statecore.verifying import verify as verify_store
 
 commands = typer.Typer()
 audit_commands: Final = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+commands.add_typer(audit_commands, name="audit")
+audit_commands.add_typer(disclosing.commands)
 
 Policy = Annotated[
     Path | None,
@@ -150,6 +153,7 @@ def anchor(
         bool, typer.Option("--last", help="The last head there is; needs no key.")
     ] = False,
     passphrase: AskPassphrase = False,
+    as_json: Json = False,
 ) -> None:
     """Keep a signed head of the log outside the store.
 
@@ -161,11 +165,14 @@ def anchor(
     statecore anchor trip.db -
     """
     note = _head_of(store, last=last, passphrase=passphrase)
-    if destination == STANDARD_OUTPUT:
+    said = checkpoint_of(note)
+    kept = None if destination == STANDARD_OUTPUT else keep_outside(store, note, destination)
+    if as_json:
+        about = {"origin": said.origin, "events": said.size, "head": note.decode()}
+        echo_json({**about, "file": None if kept is None else str(kept)})
+    elif kept is None:
         echo_whole(note)
     else:
-        kept = keep_outside(store, note, destination)
-        said = checkpoint_of(note)
         echo([f"{printable(str(kept))}: {said.size:,} events of {printable(said.origin)}"])
 
 
@@ -189,14 +196,14 @@ def about() -> None:
 
 
 @audit_commands.command("policy")
-def policy_(store: Store, passphrase: AskPassphrase = False) -> None:
+def policy_(store: Store, passphrase: AskPassphrase = False, as_json: Json = False) -> None:
     """Print the policy that trusts this log's key: what a verifier is to be given once.
 
     \b
     statecore audit policy trip.db
     """
     with opened(store, passphrase=passphrase) as there:
-        echo_whole(there.audit_policy())
+        _echo_text("policy", there.audit_policy(), as_json=as_json)
 
 
 @audit_commands.command()
@@ -206,6 +213,7 @@ def proof(
     version: Annotated[int, typer.Argument(metavar="VERSION", help="The event.")],
     branch: Branch = MAIN,
     passphrase: AskPassphrase = False,
+    as_json: Json = False,
 ) -> None:
     """Print the proof that an event is in the log, to be verified offline.
 
@@ -215,4 +223,11 @@ def proof(
     statecore audit proof trip.db trip-planner 40
     """
     with opened(store, passphrase=passphrase) as there:
-        echo_whole(there.prove(agent, version, branch=branch))
+        _echo_text("proof", there.prove(agent, version, branch=branch), as_json=as_json)
+
+
+def _echo_text(name: str, text: bytes, *, as_json: bool) -> None:
+    if as_json:
+        echo_json({name: text.decode()})
+    else:
+        echo_whole(text)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from itertools import groupby
 from typing import Any, Final
 
 import typer
 from typer.core import TyperGroup
 
 import statecore
+from statecore.cli.catalog import Catalog, panels
 from statecore.cli.render import printable
 
 _UNAVAILABLE: Final = 6
@@ -57,6 +57,14 @@ EXIT_CODES: Final = (
 class Commands(TyperGroup):
     """The commands: what they raise ends here, as a line and a code rather than a traceback."""
 
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = Catalog()  # type: ignore[assignment]  # nobody adds to it
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of all commands, without importing any."""
+        return list(self.commands)
+
     def invoke(self, ctx: Any) -> Any:
         try:
             with warnings.catch_warnings():
@@ -78,18 +86,14 @@ class Commands(TyperGroup):
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """List the commands of each panel under its title."""
-        names = self.list_commands(ctx)
-        width = max(map(len, names))
-        for title, panel in groupby(names, lambda name: self._command(name).rich_help_panel):
+        width = max(map(len, self.commands))
+        for title, names in panels():
             with formatter.section(title):
                 room = formatter.width - width - 6
                 formatter.write_dl(
-                    (name.ljust(width), self._command(name).get_short_help_str(room))
-                    for name in panel
+                    (name.ljust(width), self.commands[name].get_short_help_str(room))
+                    for name in names
                 )
-
-    def _command(self, name: str) -> Any:
-        return self.commands[name]
 
 
 def exit_code(error: statecore.StatecoreError) -> int:

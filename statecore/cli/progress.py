@@ -11,6 +11,7 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
+    TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -38,14 +39,20 @@ def watch(what: str, sizes: Iterable[int], total: int) -> None:
 
 
 @contextmanager
-def counting(what: str, things: str) -> Iterator[Callable[[int], None]]:
-    """Show how many of something were done so far; the block is given what to tell it by."""
+def counting(what: str, things: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """Show how many of something were done so far; the block is given what to tell it by.
+
+    Where it is known how many there are, the time that is left, too; else the rate.
+    """
     console = Console(file=sys.stderr, highlight=False)
     columns = (
         TextColumn("{task.description}"),
+        BarColumn(),
         TextColumn("{task.completed:,.0f} " + things),
+        TaskProgressColumn(show_speed=True),
         TimeElapsedColumn(),
+        TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(what, total=None)
+        task = progress.add_task(what, total=total)
         yield lambda done: progress.update(task, completed=done)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Final
 
 import zstandard
@@ -114,7 +114,7 @@ def dictionary(level: int | None = None) -> zstandard.ZstdCompressionDict:
 
     On disk: a new dictionary gets a new method, this one stays.
     """
-    raw = files("statecore.codec").joinpath("dictionary-1.zdict").read_bytes()
+    raw = Path(__file__).with_name("dictionary-1.zdict").read_bytes()
     trained = zstandard.ZstdCompressionDict(raw)
     if level in _SEARCHES:
         trained.precompute_compress(compression_params=_parameters(level))

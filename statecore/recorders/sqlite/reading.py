@@ -140,6 +140,21 @@ class StoreFile:
         except UnicodeDecodeError as error:
             raise Damage(f"{self.path} holds text that is none") from error
 
+    def copy_to(self, target: Path) -> None:
+        """Copy all of it, as of the moment it was opened, to an empty file.
+
+        Raises:
+            StoreFull, StoreReadOnly: as named; the target is worth nothing.
+        """
+        copy = apsw.Connection(str(target), flags=apsw.SQLITE_OPEN_READWRITE)
+        try:
+            with copy.backup("main", self._connection, "main") as copying:
+                copying.step()
+        except apsw.Error as error:
+            raise explain(error, target) from error
+        finally:
+            copy.close()
+
     def _without_tree(self, sql: str, bindings: Sequence[Any] = ()) -> list[Any]:
         """Answer for a store that was made before there was a tree: it has the events alone."""
         is_tree = any(f" FROM {table} " in f"{sql} " for table in ("tree", "links", "heads"))
