@@ -35,7 +35,7 @@ class _Opened:
     def __init__(self, sealer: Sealer, keys: dict[int, DataKey | None], first: int) -> None:
         self.sealer = sealer
         self.keys = keys
-        self.commits = {key.since for epoch, key in keys.items() if key and epoch != LOG_EPOCH}
+        self.epochs = {LOG_EPOCH}  # whose first event was seen; the log's own key commits nowhere
         self.first = self.last = first
         self.unreadable = 0  # the last version whose key was destroyed
         self.ended = 0  # the last one that says so
@@ -93,11 +93,9 @@ class ContentCheck:
         else:
             if record.type == EventType.ERASED:
                 its.ended = version
-            if version in its.commits and not is_committed(stored):
-                self._report.find(
-                    "no-commitment",
-                    f"stream {stream.hex()}: version {version:,} does not commit to its data key",
-                )
+            if (epoch := read_epoch(stored)) not in its.epochs:
+                its.epochs.add(epoch)
+                self._require_commitment(stream, version, stored)
         self._look_at_time(stream, version, read_time(stored))
 
     def _meet(self, stream: bytes, version: int) -> _Opened | None:
@@ -110,6 +108,14 @@ class ContentCheck:
         sealer = Sealer(self._log.log_id, stream, keys, self._log.prefix_of)
         its = self._streams[stream] = _Opened(sealer, keys, version)
         return its
+
+    def _require_commitment(self, stream: bytes, version: int, stored: bytes) -> None:
+        if not is_committed(stored):
+            self._report.find(
+                "no-commitment",
+                f"stream {stream.hex()}: version {version:,} is the first of its data key, and "
+                "does not commit to it",
+            )
 
     def _look_at_time(self, stream: bytes, version: int, time: int) -> None:
         if time < self._time:

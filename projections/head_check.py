@@ -86,7 +86,7 @@ def check_heads(
             report.anchored = head.checkpoint.size
     if policy is None and (inside or outside):
         report.notes.append("no policy was given: nothing is known of who signed the heads")
-    if policy is not None and report.events and not last and not report.anchored:
+    if policy and report.events and report.signed_by is None and not report.anchored:
         report.find("unsigned", "the policy's log has signed no head of what is here")
     return last
 

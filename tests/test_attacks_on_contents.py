@@ -260,7 +260,7 @@ def test_the_beginning_of_a_stream_can_not_be_taken_away(store: Path) -> None:
     refit(store)
 
     assert verify(store).findings == []
-    assert kinds(opened(store, Depth.CONTENTS)) == {"missing-events"}
+    assert kinds(opened(store, Depth.CONTENTS)) == {"missing-events", "no-commitment"}
 
 
 def test_a_clock_that_ran_backwards_is_told(path: Path) -> None:
