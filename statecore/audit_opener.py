@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
-from statecore.errors import Damage
+from statecore.errors import Damage, DamagedRecord
 from statecore.events import Event
 from statecore.packed import thaw
 from statecore.register import REGISTER, branch_key, branch_names
 from statecore.stream import Stream, StreamName
 from statecore.streams import Streams
+
+_NAMELESS: Final = StreamName("", "", -1)  # no stream has this generation
+_NAMES_MAX: Final = 10_000
 
 
 class StreamsOpener:
@@ -26,11 +29,20 @@ class StreamsOpener:
         self._streams = streams
         self._agent = agent
         self._known: dict[bytes, Stream] = {}
+        self._seen = [-1, -1]  # the log's last position, two pages ago and one
         self._names: dict[bytes, StreamName] = {}
+        self._born: dict[bytes, StreamName] = {}
 
     def renew(self) -> None:
-        """Forget all keys: what was destroyed since opens nothing more."""
-        self._known.clear()
+        """Forget all keys where one may have been destroyed since.
+
+        Nothing is erased without an event before, so a log that stood still has the same keys; one
+        page more is waited for, since the key goes only after the event.
+        """
+        position = self._streams.log.last_position()
+        if self._seen != [position, position] or len(self._known) > _NAMES_MAX:
+            self._known.clear()
+        self._seen = [self._seen[1], position]
         if self._agent is not None and not self._names:
             self._names = {self._streams.id_of(name): name for name in self._names_of(self._agent)}
 
@@ -48,10 +60,12 @@ class StreamsOpener:
         return self._agent is None or stream in self._names
 
     def whose(self, stream: bytes) -> tuple[str | None, str | None]:
-        name = self._names.get(stream) or self._stream(stream).name
+        name = self._stream(stream).name
         return (name.agent_id, name.branch) if name != _NAMELESS else (None, None)
 
     def open(self, stream: bytes, version: int, stored: bytes, position: int) -> Event:
+        if type(version) is not int or version < 1:
+            raise DamagedRecord(f"position {position}: its version is none")
         found = self._stream(stream)
         record = found.sealer.open(version, stored)
         agent_id, branch = self.whose(stream)
@@ -60,16 +74,23 @@ class StreamsOpener:
     def _stream(self, stream_id: bytes) -> Stream:
         stream = self._known.get(stream_id)
         if stream is None:
-            name = _NAMELESS
-            with suppress(Damage):  # told where the event itself is opened
-                birth = self._streams.birth_of(stream_id)
-                if birth is not None:
-                    name = StreamName(birth.agent_id, birth.branch, birth.generation)
-            stream = self._streams.adopt(name, stream_id)
-            with suppress(Damage):
+            stream = self._streams.adopt(self._name_of(stream_id), stream_id)
+            with suppress(Damage):  # told where an event of it is opened
                 stream.load_keys(self._streams.ring.keys(stream_id))
             self._known[stream_id] = stream
         return stream
 
-
-_NAMELESS = StreamName("", "", -1)  # no stream has this generation
+    def _name_of(self, stream_id: bytes) -> StreamName:
+        """Return a stream's name, which its first event tells and which stays the same."""
+        name = self._names.get(stream_id) or self._born.get(stream_id)
+        if name is None:
+            birth = None
+            with suppress(Damage):
+                birth = self._streams.birth_of(stream_id)
+            if birth is None:
+                return _NAMELESS
+            if len(self._born) >= _NAMES_MAX:
+                self._born.clear()
+            name = StreamName(birth.agent_id, birth.branch, birth.generation)
+            self._born[stream_id] = name
+        return name

@@ -171,17 +171,19 @@ def test_memory_does_not_grow_with_the_log(path: Path) -> None:
 
 def test_damage_is_told_in_its_place_and_the_rest_is_listed(path: Path) -> None:
     with statecore.open(path, key=KEY) as store:
-        for number in range(5):
+        for number in range(7):
             store.manager("ada").set_state("n", number)
     with sqlite3.connect(path) as database:
         database.execute("UPDATE events SET state = state || x'00' WHERE position = 3")
         database.execute("UPDATE events SET state = x'10' WHERE position = 4")
+        database.execute("UPDATE events SET version = -5 WHERE position = 5")
+        database.execute("UPDATE events SET version = 'five' WHERE position = 6")
 
     with statecore.open(path, key=KEY) as store:
         entries = list(store.audit())
 
     assert [entry.standing.value for entry in entries] == [
-        "open", "open", "damaged", "damaged", "open",
+        "open", "open", "damaged", "damaged", "damaged", "damaged", "open",
     ]  # fmt: skip
     assert "the seal does not fit" in (entries[2].trouble or "")
     assert (entries[3].time, entries[3].writer) == (None, None)

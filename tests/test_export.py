@@ -8,6 +8,7 @@ import functools
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from hashlib import sha256
@@ -351,6 +352,43 @@ def test_a_log_that_does_not_go_on_from_the_export_is_not_put_over_it(
     tile.write_bytes(tile.read_bytes()[::-1])
     with pytest.raises(Unproven, match="its files were changed"):
         exported(large[0], tmp_path / "changed")
+
+
+@pytest.mark.parametrize(
+    "tampering",
+    [
+        "UPDATE events SET state = CAST(state || x'00' AS BLOB) WHERE position = 300",
+        "UPDATE events SET version = -1 WHERE position = 300",
+        "DELETE FROM events WHERE position = 550",
+    ],
+)
+def test_a_store_that_is_not_what_was_signed_is_not_exported(
+    large: tuple[Path, Path], tmp_path: Path, tampering: str
+) -> None:
+    path = tmp_path / "agents.db"
+    with statecore.open(large[0], key=KEY) as store:
+        policy = store.audit_policy()
+    copy(large[0], path)
+    with sqlite3.connect(path) as database:
+        database.execute(tampering)
+
+    with SealedStore(path) as sealed, pytest.raises((Unproven, statecore.Damage)):
+        export(path, tmp_path / "record", sealed.signed_head(), policy)
+
+    assert not (tmp_path / "record/checkpoint").exists()
+
+
+def test_what_is_kept_of_the_tree_is_not_believed(large: tuple[Path, Path], tmp_path: Path) -> None:
+    path = tmp_path / "agents.db"
+    copy(large[0], path)
+    policy = (large[1] / "policy").read_bytes()
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE tree SET hash = zeroblob(32)")
+
+    with SealedStore(path) as sealed:
+        export(path, tmp_path / "record", sealed.signed_head(), policy)
+
+    assert verified(tmp_path / "record")[0] == 0
 
 
 def test_two_processes_do_not_export_to_one_folder(

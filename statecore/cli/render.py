@@ -128,7 +128,9 @@ def entry_lines(entry: AuditEntry, *, changes: bool) -> Iterator[str]:
     time = time_text(entry.time) if entry.time else "(no time)"
     agent, branch = entry.agent_id, entry.branch
     whose = f"stream {entry.stream.hex()}" if agent is None else _whose(agent, branch or MAIN)
-    if branch == REGISTER and agent is not None:
+    if agent == "":
+        whose = f"(the store's {branch})"
+    elif branch == REGISTER and agent is not None:
         whose = f"{agent} (register)"
     what = f"{entry.standing}, {size}" if event is None else "; ".join(_summary(event))
     who = f"{event.actor}: " if event is not None and event.actor else ""

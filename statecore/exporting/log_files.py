@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from statecore.errors import Unproven
+from statecore.errors import Damage, Unproven
 from statecore.exporting.folder import Folder
 from statecore.projections.audit_tree import AuditTree
 from statecore.transparency.checkpoint import Checkpoint
-from statecore.transparency.merkle import HASH_BYTES, Frontier, leaf_hash
+from statecore.transparency.merkle import HASH_BYTES, Frontier, leaf_hash, root_of
 from statecore.transparency.tiles import (
     WIDTH,
     Tile,
     bundles_of,
-    nodes_of,
     pack_bundle,
     tile_path,
     tiles_of,
@@ -38,19 +37,36 @@ def write_log(
         size: how many events.
         since: how many the folder holds, and was verified to hold; 0 for none.
         on_progress: called with how many events are there.
+
+    Raises:
+        Damage: an event is none that could have been recorded.
     """
     for bundle in bundles_of(size):
         name = tile_path(bundle)
         if bundle.first + WIDTH > since or not folder.has(name):
-            entries = tree.entries(bundle.index)[: bundle.width]
+            entries = _entries(tree, bundle)
             folder.put(name, pack_bundle(entries))
             leaves = b"".join(map(leaf_hash, entries))
             folder.put(tile_path(Tile(0, bundle.index, bundle.width)), leaves)
         on_progress(bundle.first + bundle.width)
     for tile in tiles_of(size, since):
         if tile.level:
-            hashes = b"".join(tree.hash_at(*node) for node in nodes_of(tile))
-            folder.put(tile_path(tile), hashes)
+            below = (Tile(tile.level - 1, tile.first + each) for each in range(tile.width))
+            hashes = [root_of(_hashes(folder, each)) for each in below]
+            folder.put(tile_path(tile), b"".join(hashes))
+
+
+def _entries(tree: AuditTree, bundle: Tile) -> list[bytes]:
+    try:
+        return tree.entries(bundle.index)[: bundle.width]
+    except (OverflowError, TypeError) as error:
+        raise Damage(f"among the events from {bundle.first:,} on, a row is none of ours") from error
+
+
+def _hashes(folder: Folder, tile: Tile) -> list[bytes]:
+    """Return what a tile in the folder holds."""
+    data = folder.read(tile_path(tile)) or b""
+    return [data[at : at + HASH_BYTES] for at in range(0, len(data), HASH_BYTES)]
 
 
 def drop_outgrown(folder: Folder, size: int) -> None:
@@ -69,9 +85,9 @@ def require_root(folder: Folder, head: Checkpoint, why: str) -> None:
     """
     frontier = Frontier()
     for bundle in bundles_of(head.size):
-        data = folder.read(tile_path(Tile(0, bundle.index, bundle.width))) or b""
-        if len(data) != bundle.width * HASH_BYTES:
+        leaves = _hashes(folder, Tile(0, bundle.index, bundle.width))
+        if len(leaves) != bundle.width or len(leaves[-1]) != HASH_BYTES:
             raise Unproven(why)
-        frontier.extend(data[at : at + HASH_BYTES] for at in range(0, len(data), HASH_BYTES))
+        frontier.extend(leaves)
     if frontier.root() != head.root:
         raise Unproven(why)
