@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final
 
-from statecore.errors import Damage, DamagedRecord
+from statecore.access import Authority
+from statecore.change import EMPTY
+from statecore.errors import Damage
 from statecore.events import Event
+from statecore.gate import Gate, Guard, told
 from statecore.packed import thaw
+from statecore.policy import Permission
 from statecore.register import REGISTER, branch_key, branch_names
 from statecore.stream import Stream, StreamName
 from statecore.streams import Streams
@@ -19,14 +24,20 @@ _NAMES_MAX: Final = 10_000
 class StreamsOpener:
     """Opens with the keys of an open store."""
 
-    def __init__(self, streams: Streams, agent: str | None = None) -> None:
+    def __init__(
+        self, streams: Streams, gate: Gate, authority: Authority, agent: str | None = None
+    ) -> None:
         """Open events.
 
         Args:
             streams: of the store.
+            gate: knows the policy.
+            authority: who reads: of keys whose history they may not see, nothing is told.
             agent: whose, where only one agent's are wanted.
         """
         self._streams = streams
+        self._gate = gate
+        self._authority = authority
         self._agent = agent
         self._known: dict[bytes, Stream] = {}
         self._seen = [-1, -1]  # the log's last position, two pages ago and one
@@ -64,12 +75,13 @@ class StreamsOpener:
         return (name.agent_id, name.branch) if name != _NAMELESS else (None, None)
 
     def open(self, stream: bytes, version: int, stored: bytes, position: int) -> Event:
-        if type(version) is not int or version < 1:
-            raise DamagedRecord(f"position {position}: its version is none")
         found = self._stream(stream)
         record = found.sealer.open(version, stored)
         agent_id, branch = self.whose(stream)
-        return record.event(agent_id or "", branch or "", position)
+        event = record.event(agent_id or "", branch or "", position)
+        guard = Guard(self._gate, self._authority, found.name)
+        seen = told(event, guard.sight(Permission.HISTORY, blind=True))
+        return _without_content(event) if seen is None else seen
 
     def _stream(self, stream_id: bytes) -> Stream:
         stream = self._known.get(stream_id)
@@ -94,3 +106,10 @@ class StreamsOpener:
             name = StreamName(birth.agent_id, birth.branch, birth.generation)
             self._born[stream_id] = name
         return name
+
+
+def _without_content(event: Event) -> Event:
+    """Return who did something, when, and of which kind; none of what, nor why."""
+    return replace(
+        event, change=EMPTY, touched={}, metadata={}, reason=None, cause=None, is_filtered=True
+    )

@@ -255,7 +255,6 @@ class AuditRecord:
             header = read_header(stored)
         except Malformed:
             header = None
-        version = version if type(version) is int else 0  # anything may stand in a damaged row
         if not self._selection.covers(version, header) or not self._opener.may_be(stream):
             return None
         agent_id, branch = self._opener.whose(stream)

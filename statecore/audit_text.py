@@ -14,8 +14,8 @@ from statecore.typed_json import to_json
 
 COLUMNS: Final = (
     "position", "index", "time", "agent", "branch", "version", "actor", "type", "keys", "cleared",
-    "reason", "cause", "id", "standing", "trouble", "stream", "writer", "sequence", "size_bytes",
-    "change",
+    "is_filtered", "reason", "cause", "id", "standing", "trouble", "stream", "writer", "sequence",
+    "size_bytes", "change",
 )  # fmt: skip
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")  # what spreadsheets take for more than text
 
@@ -39,6 +39,7 @@ def entry_data(entry: AuditEntry, *, changes: bool = False) -> dict[str, Any]:
         "type": event and event.type.name.lower(),
         "keys": None if event is None else list(event.change.operations),
         "cleared": None if event is None else event.change.cleared,
+        "is_filtered": None if event is None else event.is_filtered,
         "reason": event and event.reason,
         "cause": event and event.cause,
         "id": event and event.id,

@@ -82,7 +82,8 @@ class StoreProofs:
         """Return the audit record: who did what, when, from where and why, in the log's order.
 
         To iterate over with ``async for``; nothing is read before. It holds the events of all
-        agents and branches, those that were erased as such, and none of runtime states;
+        agents and branches, those that were erased as such, and none of runtime states. Of keys
+        whose history may not be seen, only who did something and when is told;
         ``statecore/audit_record.py`` says what a selection may ask for. Whatever reads or exports
         the record with a key comes by here.
 
@@ -92,7 +93,8 @@ class StoreProofs:
         """
         self.access.require(Permission.AUDIT)
         chosen, log = Selection(**selection), self._engine.streams.log
-        opener = StreamsOpener(self._engine.streams, chosen.agent)
+        engine = self._engine
+        opener = StreamsOpener(engine.streams, engine.gate, self._authority, chosen.agent)
         index_of, away = self._parts.heads.index_of, self._engine.waiter.away
         rows = log.tree.rows if log.tree else log.read_log  # the former takes what is damaged
         return AuditRecord(rows, log.last_position, index_of, opener, chosen, away)

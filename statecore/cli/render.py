@@ -149,7 +149,8 @@ def _summary(event: Event) -> list[str]:
     changed = [f"changed {', '.join(keys)}"] if keys else []
     cleared = ["cleared"] if event.change.cleared else []
     caused = [f"caused by {event.cause}"] if event.cause else []
-    return [*_beside(event), *cleared, *changed, *caused] or ["changed nothing"]
+    hidden = ["changed what may not be seen"] if event.is_filtered else []
+    return [*_beside(event), *cleared, *changed, *hidden, *caused] or ["changed nothing"]
 
 
 def event_data(event: Event) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from statecore.errors import Damage, Unproven
+from statecore.errors import Unproven
 from statecore.exporting.folder import Folder
 from statecore.projections.audit_tree import AuditTree
 from statecore.transparency.checkpoint import Checkpoint
@@ -37,14 +37,11 @@ def write_log(
         size: how many events.
         since: how many the folder holds, and was verified to hold; 0 for none.
         on_progress: called with how many events are there.
-
-    Raises:
-        Damage: an event is none that could have been recorded.
     """
     for bundle in bundles_of(size):
         name = tile_path(bundle)
         if bundle.first + WIDTH > since or not folder.has(name):
-            entries = _entries(tree, bundle)
+            entries = tree.entries(bundle.index)[: bundle.width]
             folder.put(name, pack_bundle(entries))
             leaves = b"".join(map(leaf_hash, entries))
             folder.put(tile_path(Tile(0, bundle.index, bundle.width)), leaves)
@@ -54,13 +51,6 @@ def write_log(
             below = (Tile(tile.level - 1, tile.first + each) for each in range(tile.width))
             hashes = [root_of(_hashes(folder, each)) for each in below]
             folder.put(tile_path(tile), b"".join(hashes))
-
-
-def _entries(tree: AuditTree, bundle: Tile) -> list[bytes]:
-    try:
-        return tree.entries(bundle.index)[: bundle.width]
-    except (OverflowError, TypeError) as error:
-        raise Damage(f"among the events from {bundle.first:,} on, a row is none of ours") from error
 
 
 def _hashes(folder: Folder, tile: Tile) -> list[bytes]:
