@@ -378,6 +378,21 @@ def test_export_says_what_it_did_and_can_be_repeated(listed: Path, tmp_path: Pat
     assert "not empty" in fails(2, "audit", "export", listed, tmp_path / "full")
 
 
+def test_under_a_policy_opening_for_others_takes_a_permission_of_its_own(
+    listed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with statecore.open(listed) as store:
+        store.as_principal("root").access.set_policy(POLICY)
+    arguments = ("audit", "export", listed, tmp_path / "record", "--agent", "ada")
+
+    monkeypatch.setenv("STATECORE_PRINCIPAL", "eve")
+    assert "may not export" in fails(11, *arguments, "--open")
+    assert run(*arguments).code == 0
+    monkeypatch.setenv("STATECORE_PRINCIPAL", "bob")
+    assert "may not audit" in fails(11, *arguments)
+    assert "may not audit" in fails(11, "audit", "list", listed)
+
+
 def test_export_needs_no_key_but_a_policy(
     listed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -179,6 +179,8 @@ def _exported(
     chooses = Selection(**options) != Selection()
     if opened and not chooses:
         raise statecore.InputError("say which events to --open; --positions 1: is all of them")
+    if opened and isinstance(source, statecore.BlockingStore):
+        source.access.require("export")  # what they say is handed to somebody else
     head, chosen = source.signed_head(), source.audit(**options) if chooses else ()
     with counting("exporting", "events") as on_progress:
         return export(
