@@ -9,8 +9,9 @@ import pytest
 
 import statecore
 from statecore import Verdict, verify
-from statecore.errors import ForeignSchema
+from statecore.errors import ForeignSchema, InputError
 from statecore.projections.heads import HEAD_EVENTS
+from statecore.transparency.policy import judge, parse_policy
 from tests.attacking import (
     EVENTS,
     copy_store,
@@ -437,3 +438,21 @@ def test_tampered_caches_are_told_though_no_event_was_touched(
     assert kind in kinds(report)
     assert report.verdict == Verdict.INVALID
     assert report.events == EVENTS
+
+
+def test_a_log_behind_another_module_is_no_file_of_ours_and_says_so(path: Path) -> None:
+    environment = {"SQLITE_DBNAME": str(path)}
+    with statecore.open(
+        persistence_module="eventsourcing.sqlite",
+        environment=environment,
+        key=KEY,
+        key_store=path.with_name("keys"),
+    ) as store:
+        store.manager("one").set_state("n", 1)
+        head = judge(parse_policy(store.audit_policy()), store.signed_head())
+        with pytest.raises(InputError, match="does not tell positions"):
+            store.prove("one", 1)
+
+    assert head.checkpoint.size == 1
+    with pytest.raises(ForeignSchema, match="not one that statecore made"):
+        verify(path)
