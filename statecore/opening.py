@@ -112,7 +112,7 @@ def open(  # noqa: A001 - read as statecore.open
     if str(location).startswith(("postgresql:", "postgres:")):
         raise InputError("use persistence_module='eventsourcing.postgres' and its environment")
     options = Options(
-        provider=_provider(key, passphrase),
+        provider=provider_from(key, passphrase),
         create=create,
         durability=durability,
         cache_mib=cache_mib,
@@ -126,7 +126,8 @@ def open(  # noqa: A001 - read as statecore.open
     return Opening(location, persistence_module, options)
 
 
-def _provider(key: bytes | str | KeyProvider | None, passphrase: str | None) -> KeyProvider:
+def provider_from(key: bytes | str | KeyProvider | None, passphrase: str | None) -> KeyProvider:
+    """Return where the key is from that somebody gave, or did not give."""
     if key is not None and passphrase is not None:
         raise InputError("give a key or a passphrase, not both")
     if passphrase is not None:

@@ -294,6 +294,11 @@ class Datastore:
 _open_stores = weakref.WeakSet()
 
 
+def is_open_here(path: Path) -> bool:
+    """Tell whether this process has a store's file open."""
+    return any(store.path.absolute() == path.absolute() for store in list(_open_stores))
+
+
 def _after_fork() -> None:
     # Closing an inherited connection would drop the parent's locks (sqlite.org/howtocorrupt.html,
     # section 2.7), so they are kept, open and unusable, until the child ends.
