@@ -12,6 +12,8 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from statecore.caretaking import Caretaker
+from statecore.checking import CheckReport
 from statecore.engine import Engine
 from statecore.errors import InputError, KeyMissing, StatecoreError, StoreNotFound
 from statecore.events import Birth
@@ -64,6 +66,7 @@ class Options:
     environment: Mapping[str, str]
     key_store: Path | None
     signer: Signer | None
+    check_seconds: float | None
 
 
 def open(  # noqa: A001 - read as statecore.open
@@ -81,6 +84,7 @@ def open(  # noqa: A001 - read as statecore.open
     environment: Mapping[str, str] | None = None,
     key_store: str | Path | None = None,
     signer: Signer | None = None,
+    check_seconds: float | None = None,
 ) -> Opening:
     """Open a store: ``async with statecore.open("agents.db") as store``, or ``with``.
 
@@ -100,6 +104,8 @@ def open(  # noqa: A001 - read as statecore.open
         environment: that module's settings.
         key_store: the file to keep wrapped data keys in, for such a module.
         signer: signs the heads of the audit tree, in place of a key that is derived from the log's.
+        check_seconds: check the store every so many seconds while it is open, in a thread of low
+            priority; what is found is logged, and kept in ``last_check``.
 
     Raises, on entering:
         StoreNotFound: there is no store, or no directory to make it in.
@@ -122,6 +128,7 @@ def open(  # noqa: A001 - read as statecore.open
         environment=environment or {},
         key_store=None if key_store is None else Path(key_store),
         signer=signer,
+        check_seconds=check_seconds,
     )
     return Opening(location, persistence_module, options)
 
@@ -207,6 +214,7 @@ class _Parts:
         streams = Streams(log, ring, aids, options.cache_mib * _MEBIBYTE // 2)
         sequencer = Sequencer(streams, options.clock)
         self.heads = HeadKeeper(log, options.signer or log_signer(ring), _report)
+        self.care = Caretaker(streams, options.cache_mib * _MEBIBYTE // 16)
         self._sweeper = Sweeper(ring, sequencer, options.clock, _report)
         self._runtime: _Parts | None = None
         self.engine = Engine(
@@ -220,6 +228,8 @@ class _Parts:
         ring.on_expiring = self._sweeper.attend
         if ring.next_expiry() is not None:
             self._sweeper.attend()
+        if options.check_seconds is not None:
+            self.care.check_every(options.check_seconds, _report_check)
 
     def runtime(self) -> Engine:
         if self._runtime is None:
@@ -237,6 +247,7 @@ class _Parts:
         if self._runtime is not None:
             self._runtime.close()
         self._sweeper.close()
+        self.care.close()
         self.engine.sequencer.close()
         self.heads.close()
         self._keeper.close()
@@ -252,6 +263,11 @@ def log_signer(ring: KeyRing) -> Signer:
 
 def _report(error: StatecoreError) -> None:
     _logger.warning("a background task failed: %s", error)
+
+
+def _report_check(report: CheckReport) -> None:
+    for complaint in report.complaints:
+        _logger.warning("a check found: %s: %s", complaint.where, complaint.text)
 
 
 def _open_memory(provider: KeyProvider) -> tuple[LogStore, KeyRing]:

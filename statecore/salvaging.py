@@ -203,9 +203,7 @@ def _write_heads(surveyor: Surveyor, file: NewFile, done: Salvaged, *, cut: bool
         done.heads += 1
 
 
-def _write_snapshots(
-    surveyor: Surveyor, file: NewFile, done: Salvaged, *, has_key: bool
-) -> None:
+def _write_snapshots(surveyor: Surveyor, file: NewFile, done: Salvaged, *, has_key: bool) -> None:
     """Keep the snapshots that open; without the key, those found among the snapshots."""
     for number, version, _, stored, home in surveyor.evidence.snapshots():
         name = surveyor.names.get(number)
@@ -228,11 +226,11 @@ def _index(surveyor: Surveyor, file: NewFile) -> None:
         stream = surveyor.stream(name)
         if stream is None:
             continue
-        made = Recount()
+        made = Recount(stream)
         for version, stored in file.events_of(number):
             with suppress(Damage, Erased):
-                made.take_in(stream, [stream.sealer.open(version, stored)])
-        write_indexes(file.connection, number, made)
+                made.take_in([stream.sealer.open(version, stored)])
+        write_indexes(file.connection, number, made.indexes())
 
 
 def _sync(folder: Path) -> None:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Final, Protocol, Self
 
 from statecore.blocking import BlockingManager
+from statecore.caring import BlockingCare, Care, StoreCare
 from statecore.change import CLEAR, Change
 from statecore.engine import Engine
 from statecore.errors import InputError
@@ -50,6 +51,10 @@ class Parts(Protocol):
     def births(self) -> Iterator[Birth]:
         """Yield what the first event of each stream says of it, oldest first."""
 
+    @property
+    def care(self) -> Care:
+        """What cares for the log."""
+
     def sweep(self) -> int:
         """End what has expired; return how many states that were."""
 
@@ -71,11 +76,11 @@ class StoreStatistics:
         return sum(self.files_bytes.values())
 
 
-class StateStore:
+class StateStore(StoreCare):
     """A store, open for coroutines. Made by ``statecore.open``."""
 
     def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+        self._parts: Parts = parts
         self._engine = parts.engine
 
     def manager(
@@ -125,6 +130,14 @@ class StateStore:
             if birth.branch == MAIN or (birth.branch != REGISTER and birth.agent_id not in found):
                 found[birth.agent_id] = birth
         return list(found.values())
+
+    async def _managers(self) -> list[StateManager]:
+        found = []
+        for birth in await self.agents():
+            main = self.manager(birth.agent_id)
+            branches = [branch.name for branch in await main.branches()]
+            found += [main, *[await main.branch(name, create=False) for name in branches]]
+        return found
 
     async def persist(self, manager: StateManager) -> StateManager:
         """Keep a runtime state: write it whole, as one event, to the durable state of its agent.
@@ -226,6 +239,7 @@ class _Faced:
         self._waiter = waiter
         self.engine = self._facing(parts.engine)
         self.heads = parts.heads
+        self.care = parts.care
 
     def runtime(self) -> Engine:
         return self._facing(self._parts.runtime())
@@ -243,11 +257,11 @@ class _Faced:
         return replace(engine, waiter=self._waiter(engine.sequencer))
 
 
-class BlockingStore:
+class BlockingStore(BlockingCare):
     """A store, open for plain functions: ``StateStore``, but each call returns when it is done."""
 
     def __init__(self, store: StateStore) -> None:
-        self.store = store
+        self.store: StateStore = store
 
     def manager(
         self,

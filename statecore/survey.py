@@ -19,7 +19,14 @@ from typing import Final, TypeAlias
 import apsw
 
 from statecore.codec import Record, Sealer, read_epoch, read_time
-from statecore.errors import Damage, DamagedRecord, Erased, ForeignSchema, NewerFormat, StoreNotFound
+from statecore.errors import (
+    Damage,
+    DamagedRecord,
+    Erased,
+    ForeignSchema,
+    NewerFormat,
+    StoreNotFound,
+)
 from statecore.events import to_time
 from statecore.keys import DataKey, KeyRing
 from statecore.keys.ring import LOG_EPOCH
@@ -263,7 +270,6 @@ class Surveyor:
 
     def _tell(self) -> None:
         """Take down what there is, and what is missing."""
-        survey = self.survey
         for number, group in groupby(self.evidence.places(), itemgetter(0)):
             name = self.names[number].hex() if number in self.names else f"number {number}"
             places = [(version, at, time, proof) for _, version, at, time, proof in group]

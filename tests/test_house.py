@@ -46,6 +46,12 @@ ROOMS = [
     "validation",
     "replay",
     "streams",
+    "recount",
+    "sizing",
+    "checking",
+    "rebuilding",
+    "caretaking",
+    "survey",
     "lineage",
     "appends",
     "conflicts",
@@ -72,15 +78,28 @@ ROOMS = [
     "manager",
     "blocking",
     "sweeper",
+    "caring",
     "store",
     "opening",
+    "salvaging",
     "verifying",
+    "doctor",
     "anchoring",
     "__init__",
     "integrations",
     "cli",
 ]
-FRONT_DOORS = ("opening", "verifying")  # they compose what there is: they know the wings
+# They compose what there is: they know the wings.
+FRONT_DOORS = (
+    "checking",
+    "rebuilding",
+    "caretaking",
+    "survey",
+    "opening",
+    "salvaging",
+    "verifying",
+    "doctor",
+)
 
 LINES_OF_A_FILE_MAX = 400
 LINES_OF_A_FUNCTION_MAX = 50

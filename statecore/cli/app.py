@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from statecore.cli import asking, auditing, branching, importing, reading, ruling, writing
+from statecore.cli import (
+    asking,
+    auditing,
+    branching,
+    importing,
+    reading,
+    ruling,
+    tending,
+    writing,
+)
 from statecore.cli import demo as demonstration
 from statecore.cli.arguments import AskPassphrase, Json
 from statecore.cli.failures import EXIT_CODES, Commands
@@ -61,6 +70,9 @@ def about() -> None:
       statecore audit policy trip.db > trip.policy
       statecore anchor trip.db elsewhere/trip.head
       statecore verify trip.db --policy trip.policy --anchor elsewhere/trip.head
+    Find what is wrong, and save what is intact:
+      statecore doctor trip.db
+      statecore salvage trip.db saved.db
 
     Values are JSON. What JSON has no word for is written {"$decimal": "0.10"}, {"$datetime":
     "2026-03-02T09:30:00Z"}, {"$uuid": ...}, {"$bytes": base64}, {"$float": "nan"}, a map that
@@ -98,6 +110,7 @@ for title, room in (
     ("To branch and merge", branching),
     ("To ask", asking),
     ("To prove", auditing),
+    ("To tend", tending),
 ):
     for command in room.commands.registered_commands:
         command.rich_help_panel = title

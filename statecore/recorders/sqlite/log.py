@@ -14,6 +14,7 @@ from statecore.recorders.sqlite.datastore import Datastore
 from statecore.recorders.sqlite.schema import TOPIC_ID
 from statecore.recorders.sqlite.touches import Postings, add_posting, read_postings, versions
 from statecore.recorders.sqlite.tree import SqliteTree
+from statecore.recorders.sqlite.upkeep import SqliteUpkeep
 
 _READ: Final = (
     "SELECT version, position, CAST(state AS BLOB) FROM events"
@@ -83,6 +84,10 @@ class SqliteLog:
     @property
     def history(self) -> SqliteLog:
         return self
+
+    @property
+    def upkeep(self) -> SqliteUpkeep:
+        return SqliteUpkeep(self._datastore)
 
     def prefix_of(self, number: int) -> bytes | None:
         prefix = self.prefixes.get(number)

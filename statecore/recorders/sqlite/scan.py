@@ -38,6 +38,8 @@ _SCRATCH: Final = """
     CREATE TABLE heads(size, note, UNIQUE(size));
 """
 
+_TABLES: Final = {"sqlite_autoindex_streams_1": "streams", "sqlite_autoindex_writers_1": "writers"}
+
 
 class Scan:
     """Reads a store page by page into a scratch database."""
@@ -122,33 +124,35 @@ class Scan:
 
     def _put(self, kind: int, home: str, row: Row) -> None:
         """Put a row down as what it looks like."""
-        match kind, *row.columns:
-            case (k, None, int(stream), int(version), int(topic), (str() | bytes()) as stored) if (
-                k == TABLE_LEAF
-            ):
+        if kind == TABLE_LEAF:
+            self._put_row(home, row)
+        elif kind in (INDEX_LEAF, INDEX_INNER):
+            self._put_entry(home, row.columns)
+
+    def _put_row(self, home: str, row: Row) -> None:
+        match row.columns:
+            case (None, int(stream), int(version), int(topic), (str() | bytes()) as stored):
                 if topic == TOPIC_ID and home in ("events", "snapshots", ""):
                     state = _bytes(stored)
                     digest = blake2b(state, digest_size=16).digest()
                     self._add("found", stream, version, row.number, home, state, digest)
-            case (k, None, bytes(name)) if k == TABLE_LEAF and home in ("streams", "writers", ""):
+            case (None, bytes(name)) if home in ("streams", "writers", ""):
                 self._name(row.number, name, home)
-            case (k, bytes(name), int(number)) if _is_index(k) and "streams_1" in home:
-                self._name(number, name, "streams")
-            case (k, bytes(name), int(number)) if _is_index(k) and "writers_1" in home:
-                self._name(number, name, "writers")
-            case (k, bytes(name), int(number)) if _is_index(k) and not home:
-                self._name(number, name, "")
-            case (k, int(number), bytes(log_id)) if k == TABLE_LEAF and len(log_id) == 16:
-                self._add("logs", number, log_id)
-            case (k, None, bytes(note)) if k == TABLE_LEAF and home == "heads":
+            case (None, bytes(note)) if home == "heads":
                 self._add("heads", row.number, note)
-            case (k, int(stream), int(version), int(position)) if _is_index(k):
-                if home == "events_of_stream":
-                    self._add("known", stream, version, position)
-            case (k, int(level), int(number), bytes(node), int(upto)) if _is_index(k):
-                if len(node) == 32:
-                    self._add("tree", level, number, node, upto)
-            case (k, int(stream), int(tile), bytes(link)) if _is_index(k) and len(link) == 32:
+            case (int(number), bytes(log_id)) if len(log_id) == 16:
+                self._add("logs", number, log_id)
+
+    def _put_entry(self, home: str, columns: tuple[Any, ...]) -> None:
+        """Put an entry of an index down, or a row of a table that is one."""
+        match columns:
+            case (bytes(name), int(number)):
+                self._name(number, name, _TABLES.get(home, home))
+            case (int(stream), int(version), int(position)) if home == "events_of_stream":
+                self._add("known", stream, version, position)
+            case (int(level), int(number), bytes(node), int(upto)) if len(node) == 32:
+                self._add("tree", level, number, node, upto)
+            case (int(stream), int(tile), bytes(link)) if len(link) == 32:
                 self._add("links", stream, tile, link)
 
     def _name(self, number: int, name: bytes, home: str) -> None:
@@ -165,7 +169,3 @@ class Scan:
 def _bytes(stored: str | bytes) -> bytes:
     """Return what SQLite's ``CAST(... AS BLOB)`` does."""
     return stored.encode(errors="surrogateescape") if isinstance(stored, str) else stored
-
-
-def _is_index(kind: int) -> bool:
-    return kind in (INDEX_LEAF, INDEX_INNER)
