@@ -4,6 +4,8 @@ from statecore.agent_state import AgentState
 from statecore.appends import WriteOptions
 from statecore.blocking import BlockingManager
 from statecore.change import CLEAR, EMPTY, Change
+from statecore.checking import Check, CheckReport
+from statecore.doctor import Examination, examine
 from statecore.errors import (
     BranchExists,
     BranchNotFound,
@@ -56,6 +58,7 @@ from statecore.opening import Opening, open  # noqa: A004 - read as statecore.op
 from statecore.references import Reference
 from statecore.register import Branch
 from statecore.rulebook import RecordedSchema, Rulebook
+from statecore.salvaging import Salvaged, salvage
 from statecore.store import BlockingStore, StateStore, StoreStatistics
 from statecore.transaction import Transaction
 from statecore.values import Unresolved, UnresolvedWarning
@@ -72,6 +75,8 @@ __all__ = [
     "BranchExists",
     "BranchNotFound",
     "Change",
+    "Check",
+    "CheckReport",
     "Conflict",
     "Damage",
     "DamagedRecord",
@@ -79,6 +84,7 @@ __all__ = [
     "Erased",
     "Event",
     "EventType",
+    "Examination",
     "Expired",
     "Finding",
     "ForeignSchema",
@@ -110,6 +116,7 @@ __all__ = [
     "Report",
     "RetriesExhausted",
     "Rulebook",
+    "Salvaged",
     "StateHistory",
     "StateManager",
     "StateStore",
@@ -137,7 +144,9 @@ __all__ = [
     "WriteOptions",
     "WrongExpectedVersion",
     "WrongKey",
+    "examine",
     "new_key",
     "open",
+    "salvage",
     "verify",
 ]

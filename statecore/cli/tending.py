@@ -46,9 +46,9 @@ def doctor(
     passphrase: AskPassphrase = False,
     as_json: Json = False,
 ) -> None:
-    """Say what is wrong with a store, how far it reaches, and what to do; change nothing.
+    """Say what is wrong with a store, and what to do.
 
-    Files, modes, disk, write-ahead log, pages, tree, heads, key and key store are looked at; the
+    Nothing is changed. Files, modes, disk, write-ahead log, pages, tree, heads, key and key store are looked at; the
     worst comes first. The exit code is that of the worst, 0 where there is nothing but advice.
 
     \b
@@ -135,7 +135,9 @@ def check(
     passphrase: AskPassphrase = False,
     as_json: Json = False,
 ) -> None:
-    """Fold every state again, and hold states, references, histories and indexes against that.
+    """Fold every state again, and hold all there is against that.
+
+    States, references, histories and indexes: each says what it proved.
 
     \b
     statecore check trip.db
@@ -181,7 +183,9 @@ def rebuild(
     passphrase: AskPassphrase = False,
     as_json: Json = False,
 ) -> None:
-    """Make indexes, audit tree and snapshots again from the events, and tell what differed.
+    """Make what is derived again from the events.
+
+    Key history, ids, audit tree and snapshots: what differs is told, and then replaced.
 
     \b
     statecore rebuild trip.db --check
@@ -207,7 +211,9 @@ def size(
     passphrase: AskPassphrase = False,
     as_json: Json = False,
 ) -> None:
-    """Say what takes how many bytes: by table and state, or by key of one state.
+    """Say what takes how many bytes.
+
+    By table and state, or by key of one state.
 
     \b
     statecore size trip.db

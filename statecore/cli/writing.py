@@ -152,7 +152,9 @@ def restore(
     passphrase: AskPassphrase = False,
     as_json: Json = False,
 ) -> None:
-    """Make a state, or some keys of it, what it was at a moment, by one new event.
+    """Make a state, or only some keys, what it was at a moment.
+
+    It is one new event; history is not rewritten.
 
     \b
     statecore restore trip.db trip-planner --at approved --reason "start booking anew"
