@@ -48,8 +48,9 @@ def doctor(
 ) -> None:
     """Say what is wrong with a store, and what to do.
 
-    Nothing is changed. Files, modes, disk, write-ahead log, pages, tree, heads, key and key store are looked at; the
-    worst comes first. The exit code is that of the worst, 0 where there is nothing but advice.
+    Nothing is changed. Files, modes, disk, write-ahead log, pages, tree, heads, key and key store
+    are looked at; the worst comes first. The exit code is that of the worst, 0 where there is
+    nothing but advice.
 
     \b
     statecore doctor trip.db
