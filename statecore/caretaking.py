@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Final
 
 from statecore.checking import Check, Checker, CheckReport
@@ -17,6 +18,8 @@ from statecore.stream import StreamName
 from statecore.streams import Streams
 
 _LOWEST_PRIORITY: Final = 19
+
+_logger = logging.getLogger("statecore")
 
 
 class Caretaker:
@@ -60,8 +63,11 @@ class Caretaker:
             raise InputError("this store has no file to compact")
         return upkeep.compact()
 
-    def check_every(self, seconds: float, on_report: Callable[[CheckReport], None]) -> None:
-        """Check all there is every so often, in a thread that gives way to everything else."""
+    def check_every(self, seconds: float) -> None:
+        """Check all there is every so often, in a thread that gives way to everything else.
+
+        What is found is logged.
+        """
         if seconds <= 0:
             raise InputError(f"check_seconds is more than nothing, not {seconds}")
 
@@ -70,7 +76,8 @@ class Caretaker:
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)
             while not self._closed.wait(seconds):
                 try:
-                    on_report(self.check(()))
+                    for complaint in self.check(()).complaints:
+                        _logger.warning("a check found: %s: %s", complaint.where, complaint.text)
                 except StatecoreError:
                     if self._closed.is_set():
                         return  # closed while it was looking

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Collection
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from statecore.checking import Check, CheckReport
 from statecore.engine import Engine
 from statecore.errors import StatecoreError
+from statecore.events import Birth
 from statecore.manager import StateManager
 from statecore.rebuilding import Rebuilt
 from statecore.sizing import KeySize, StoreSizes
 from statecore.stream import MAIN, StreamName
 from statecore.waiting import run
+
+if TYPE_CHECKING:
+    from statecore.store import StateStore
 
 
 class Care(Protocol):
@@ -45,17 +48,26 @@ class _Cared(Protocol):
         """What cares for the log."""
 
 
+class _Store(Protocol):
+    """A store, as its care knows it."""
+
+    _engine: Engine
+
+    @property
+    def _parts(self) -> _Cared:
+        """What it is made of."""
+
+    def manager(self, agent_id: str) -> StateManager:
+        """Return the manager of an agent's state."""
+
+    async def agents(self) -> list[Birth]:
+        """Return what is known of each agent's state."""
+
+
 class StoreCare:
     """The part of ``StateStore`` that cares for it."""
 
-    _parts: _Cared
-    _engine: Engine
-
-    @abstractmethod
-    async def _managers(self) -> list[StateManager]:
-        """Return a manager of each state, on each branch."""
-
-    async def check(self, *checks: Check | str) -> CheckReport:
+    async def check(self: _Store, *checks: Check | str) -> CheckReport:
         """Check the store and return what was proved and what was found; nothing is changed.
 
         Each state is folded again from its first event; so it takes as long as reading all of it.
@@ -65,16 +77,19 @@ class StoreCare:
         """
         report = await self._engine.waiter.away(self._parts.care.check, checks)
         if Check.REFERENCE in report.checks:
-            for manager in await self._managers():
-                await _check_rules(manager, report)
+            for birth in await self.agents():
+                main = self.manager(birth.agent_id)
+                await _check_rules(main, report)
+                for branch in await main.branches():
+                    await _check_rules(await main.branch(branch.name, create=False), report)
         return report
 
     @property
-    def last_check(self) -> CheckReport | None:
+    def last_check(self: _Store) -> CheckReport | None:
         """What the last check came to, also one that the store did by itself."""
         return self._parts.care.last_check
 
-    async def rebuild(self, *, only_check: bool = False) -> Rebuilt:
+    async def rebuild(self: _Store, *, only_check: bool = False) -> Rebuilt:
         """Make the key history, the ids, the tree and the snapshots again from the events.
 
         What differs is told, and then replaced, all in one transaction.
@@ -91,16 +106,16 @@ class StoreCare:
 
         return await self._engine.waiter.away(work)
 
-    async def sizes(self) -> StoreSizes:
+    async def sizes(self: _Store) -> StoreSizes:
         """Return what takes how many bytes: by table, and by state."""
         return await self._engine.waiter.away(self._parts.care.sizes)
 
-    async def key_sizes(self, agent_id: str, *, branch: str = MAIN) -> list[KeySize]:
+    async def key_sizes(self: _Store, agent_id: str, *, branch: str = MAIN) -> list[KeySize]:
         """Return what each key of a state takes, and its events, before compression."""
         name = StreamName(agent_id, branch)
         return await self._engine.waiter.away(self._parts.care.key_sizes, name)
 
-    async def compact(self) -> tuple[int, int]:
+    async def compact(self: _Store) -> tuple[int, int]:
         """Give back the space in the file that is not used; return its bytes before and after.
 
         The file is written anew in one transaction: it takes as much space again meanwhile, and
@@ -128,7 +143,7 @@ async def _check_rules(manager: StateManager, report: CheckReport) -> None:
 class BlockingCare:
     """The part of ``BlockingStore`` that cares for it; see ``StoreCare``."""
 
-    store: StoreCare
+    store: StateStore
 
     def check(self, *checks: Check | str) -> CheckReport:
         """Check the store; see ``StateStore.check``."""

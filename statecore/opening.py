@@ -13,7 +13,6 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from statecore.caretaking import Caretaker
-from statecore.checking import CheckReport
 from statecore.engine import Engine
 from statecore.errors import InputError, KeyMissing, StatecoreError, StoreNotFound
 from statecore.events import Birth
@@ -229,7 +228,7 @@ class _Parts:
         if ring.next_expiry() is not None:
             self._sweeper.attend()
         if options.check_seconds is not None:
-            self.care.check_every(options.check_seconds, _report_check)
+            self.care.check_every(options.check_seconds)
 
     def runtime(self) -> Engine:
         if self._runtime is None:
@@ -263,11 +262,6 @@ def log_signer(ring: KeyRing) -> Signer:
 
 def _report(error: StatecoreError) -> None:
     _logger.warning("a background task failed: %s", error)
-
-
-def _report_check(report: CheckReport) -> None:
-    for complaint in report.complaints:
-        _logger.warning("a check found: %s: %s", complaint.where, complaint.text)
 
 
 def _open_memory(provider: KeyProvider) -> tuple[LogStore, KeyRing]:

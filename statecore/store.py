@@ -80,7 +80,7 @@ class StateStore(StoreCare):
     """A store, open for coroutines. Made by ``statecore.open``."""
 
     def __init__(self, parts: Parts) -> None:
-        self._parts: Parts = parts
+        self._parts = parts
         self._engine = parts.engine
 
     def manager(
@@ -130,14 +130,6 @@ class StateStore(StoreCare):
             if birth.branch == MAIN or (birth.branch != REGISTER and birth.agent_id not in found):
                 found[birth.agent_id] = birth
         return list(found.values())
-
-    async def _managers(self) -> list[StateManager]:
-        found = []
-        for birth in await self.agents():
-            main = self.manager(birth.agent_id)
-            branches = [branch.name for branch in await main.branches()]
-            found += [main, *[await main.branch(name, create=False) for name in branches]]
-        return found
 
     async def persist(self, manager: StateManager) -> StateManager:
         """Keep a runtime state: write it whole, as one event, to the durable state of its agent.
