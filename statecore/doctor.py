@@ -34,10 +34,10 @@ from statecore.errors import (
 from statecore.events import to_time
 from statecore.keys import KeyProvider, KeyRing
 from statecore.opening import provider_from
-from statecore.recorders.sqlite.copying import copy_database, streams_with_keys
 from statecore.recorders.sqlite.datastore import is_open_here
 from statecore.recorders.sqlite.filesystem import holders, require_safe
 from statecore.recorders.sqlite.images import Images
+from statecore.recorders.sqlite.key_files import copy_database, streams_with_keys
 from statecore.recorders.sqlite.reading import StoreFile
 from statecore.salvaging import open_keys
 from statecore.survey import Survey, Surveyor

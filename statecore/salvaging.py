@@ -22,9 +22,9 @@ from statecore.errors import (
 from statecore.keys import FileKeyStore, KeyProvider, KeyRing
 from statecore.opening import provider_from
 from statecore.projections.audit_tree import TreeKeeper
-from statecore.recorders.sqlite.copying import copy_database, streams_with_keys
 from statecore.recorders.sqlite.datastore import is_open_here
 from statecore.recorders.sqlite.indexing import write_indexes
+from statecore.recorders.sqlite.key_files import copy_database, streams_with_keys
 from statecore.recorders.sqlite.writing import NewFile
 from statecore.recount import Recount
 from statecore.survey import Loss, Run, Survey, Surveyor

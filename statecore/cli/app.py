@@ -12,9 +12,9 @@ from statecore.cli import (
     auditing,
     branching,
     importing,
+    operating,
     reading,
     ruling,
-    tending,
     writing,
 )
 from statecore.cli import demo as demonstration
@@ -110,7 +110,7 @@ for title, room in (
     ("To branch and merge", branching),
     ("To ask", asking),
     ("To prove", auditing),
-    ("To tend", tending),
+    ("To tend", operating),
 ):
     for command in room.commands.registered_commands:
         command.rich_help_panel = title
