@@ -103,8 +103,7 @@ def open(  # noqa: A001 - read as statecore.open
         environment: that module's settings.
         key_store: the file to keep wrapped data keys in, for such a module.
         signer: signs the heads of the audit tree, in place of a key that is derived from the log's.
-        check_seconds: check the store every so many seconds while it is open, in a thread of low
-            priority; what is found is logged, and kept in ``last_check``.
+        check_seconds: check the store every so many seconds, in the background; see ``last_check``.
 
     Raises, on entering:
         StoreNotFound: there is no store, or no directory to make it in.
