@@ -16,7 +16,7 @@ from typing import Final
 
 from statecore.codec.leaf import NO_LINK, chained_leaf, leaf_entry, leaf_place
 from statecore.errors import DamagedRecord, InputError
-from statecore.recorders import KeptTree, LogRow, LogStore
+from statecore.recorders import KeptTree, Links, LogRow, LogStore, Nodes
 from statecore.transparency.merkle import Frontier, covering, leaf_hash, root_of
 
 TILE_LEAVES: Final = 256
@@ -275,6 +275,19 @@ class MemoryTree:
     def keep_links(self, tile: int, links: dict[bytes, bytes]) -> None:
         for stream, link in links.items():
             self._links.setdefault(stream, []).append((tile, link))
+
+    def kept(self) -> tuple[Nodes, Links]:
+        """Return all of it, as a log that keeps a tree would."""
+        last = {level: TILE_LEAVES ** (level - 1) for level in self._nodes}
+        nodes = {
+            (level, number): (node, self._upto[(number + 1) * last[level] - 1])
+            for level, nodes in self._nodes.items()
+            for number, node in enumerate(nodes)
+        }
+        links = {
+            (stream, tile): link for stream, links in self._links.items() for tile, link in links
+        }
+        return nodes, links
 
     def heads(self, since: int = 0) -> list[tuple[int, bytes]]:
         return sorted(head for head in self._heads.items() if head[0] >= since)

@@ -6,7 +6,9 @@ from statecore.appends import WriteOptions
 from statecore.audit_record import AuditEntry, AuditRecord, Standing
 from statecore.blocking import BlockingManager
 from statecore.change import CLEAR, EMPTY, Change
+from statecore.checking import Check, CheckReport
 from statecore.custody import KeyEntry, KeyReport
+from statecore.doctor import Examination, examine
 from statecore.errors import (
     AccessDenied,
     BranchExists,
@@ -74,6 +76,7 @@ from statecore.references import Reference
 from statecore.register import Branch
 from statecore.restoring import restore_keys
 from statecore.rulebook import RecordedSchema, Rulebook
+from statecore.salvaging import Salvaged, salvage
 from statecore.security import ImportedState, StateSecurityManager
 from statecore.store import BlockingStore, StateStore
 from statecore.transaction import Transaction
@@ -96,6 +99,8 @@ __all__ = [
     "BranchExists",
     "BranchNotFound",
     "Change",
+    "Check",
+    "CheckReport",
     "Condition",
     "Conflict",
     "Context",
@@ -106,6 +111,7 @@ __all__ = [
     "Erased",
     "Event",
     "EventType",
+    "Examination",
     "Expired",
     "Finding",
     "ForeignSchema",
@@ -147,6 +153,7 @@ __all__ = [
     "RetriesExhausted",
     "Rule",
     "Rulebook",
+    "Salvaged",
     "Standing",
     "StateHistory",
     "StateManager",
@@ -177,9 +184,11 @@ __all__ = [
     "WriteOptions",
     "WrongExpectedVersion",
     "WrongKey",
+    "examine",
     "new_key",
     "open",
     "restore_keys",
+    "salvage",
     "validate_access",
     "verify",
 ]

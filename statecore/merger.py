@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Self, Unpack
@@ -198,13 +198,15 @@ class StateMerger(StateValidator):
         is_needed = merged.change.touches_anything or source.type != EventType.REVERTED
         return plan(root.version, merged, source, on_conflict, is_needed=is_needed)
 
-    async def restore(self, at: Point, **options: Unpack[WriteOptions]) -> MergeResult:
-        """Make the state what it was at a moment, by one new event; history is not rewritten."""
+    async def restore(
+        self, at: Point, *, keys: Collection[str] | None = None, **options: Unpack[WriteOptions]
+    ) -> MergeResult:
+        """Make the state, or only these keys, what it was at a moment, by one new event."""
         await self._load()
         version = self._version(at)
 
         def make(root: Root) -> Plan:
-            change = self._engine.timeline.change_between(self._stream, root.version, version)
+            change = self._past(root).back_to(version, keys)
             source = Source(EventType.RESTORED, (self._moment(version),))
             is_needed = change.touches_anything
             return plan(root.version, Merged(change), source, "record", is_needed=is_needed)

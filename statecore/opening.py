@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from statecore.caretaking import Caretaker
 from statecore.database import explain_os
 from statecore.engine import Engine
 from statecore.erasure import settle
@@ -77,6 +78,7 @@ class Options:
     environment: Mapping[str, str]
     key_store: Path | None
     signer: Signer | None
+    check_seconds: float | None
 
 
 def open(  # noqa: A001 - read as statecore.open
@@ -94,6 +96,7 @@ def open(  # noqa: A001 - read as statecore.open
     environment: Mapping[str, str] | None = None,
     key_store: str | Path | None = None,
     signer: Signer | None = None,
+    check_seconds: float | None = None,
 ) -> Opening:
     """Open a store: ``async with statecore.open("agents.db") as store``, or ``with``.
 
@@ -113,6 +116,7 @@ def open(  # noqa: A001 - read as statecore.open
         environment: that module's settings.
         key_store: the file to keep wrapped data keys in, for such a module.
         signer: signs the heads of the audit tree, in place of a key that is derived from the log's.
+        check_seconds: check the store every so many seconds, in the background; see ``last_check``.
 
     Raises, on entering:
         StoreNotFound: there is no store, or no directory to make it in.
@@ -135,6 +139,7 @@ def open(  # noqa: A001 - read as statecore.open
         environment=environment or {},
         key_store=None if key_store is None else Path(key_store),
         signer=signer,
+        check_seconds=check_seconds,
     )
     return Opening(location, persistence_module, options)
 
@@ -240,6 +245,7 @@ class _Parts:
             self._ledger = Ledger(streams, sequencer, options.clock, _report)
             self._gate.witness = self._ledger
         self.heads = HeadKeeper(log, options.signer or log_signer(ring), _report)
+        self.care = Caretaker(streams, options.cache_mib * _MEBIBYTE // 16)
         self._sweeper = Sweeper(ring, sequencer, options.clock, _report)
         self._runtime: _Parts | None = None
         self._process = os.getpid()
@@ -255,6 +261,8 @@ class _Parts:
         ring.on_expiring = self._sweeper.attend
         if ring.next_expiry() is not None:
             self._sweeper.attend()
+        if options.check_seconds is not None:
+            self.care.check_every(options.check_seconds)
 
     def runtime(self) -> Engine:
         if self._runtime is None:
@@ -290,6 +298,7 @@ class _Parts:
         if self._ledger is not None:
             self._ledger.close()
         self._sweeper.close()
+        self.care.close()
         self.engine.sequencer.close()
         self.heads.close()
         self._keeper.close()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final, Protocol
 
+from statecore.caring import Care
 from statecore.engine import Engine
 from statecore.errors import InputError
 from statecore.events import Birth, Kind
@@ -50,6 +51,10 @@ class Parts(Protocol):
     def births(self, engine: Engine | None = None) -> Iterator[Birth]:
         """Yield what the first event of each stream says of it, oldest first."""
 
+    @property
+    def care(self) -> Care:
+        """What cares for the log."""
+
     def sweep(self) -> int:
         """End what has expired; return how many states that were."""
 
@@ -79,6 +84,7 @@ class Faced:
         self._waiter = waiter
         self.engine = self._facing(parts.engine)
         self.heads = parts.heads
+        self.care = parts.care
 
     def runtime(self) -> Engine:
         return self._facing(self._parts.runtime())

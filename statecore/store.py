@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from statecore.audit_record import AuditRecord, SelectionOptions
 from statecore.blocking import BlockingManager
+from statecore.caring import BlockingCare, StoreCare
 from statecore.change import CLEAR, Change
 from statecore.custody import BlockingKeyCustody
 from statecore.engine import Engine
@@ -35,7 +36,7 @@ class _Housekeeper(StateManager):
     _is_of_the_house = True
 
 
-class StateStore(StoreProofs):
+class StateStore(StoreProofs, StoreCare):
     """A store, open for coroutines. Made by ``statecore.open``."""
 
     def manager(
@@ -239,11 +240,11 @@ class StateStore(StoreProofs):
         await self.close()
 
 
-class BlockingStore:
+class BlockingStore(BlockingCare):
     """A store, open for plain functions: ``StateStore``, but each call returns when it is done."""
 
     def __init__(self, store: StateStore) -> None:
-        self.store = store
+        self.store: StateStore = store
 
     def manager(
         self,

@@ -78,6 +78,13 @@ class Past:
             done = done.then(Change({**merged.operations, **again}))
         return self._outcome(done)
 
+    def back_to(self, version: int, keys: Collection[str] | None) -> Change:
+        """Return the change that makes some keys, or all of them, what they were at a version."""
+        if keys is None:
+            return self._timeline.change_between(self._stream, self._root.version, version)
+        then, now = self.values(keys, version), self.values(keys, self._root.version)
+        return Change({k: put_or_remove(then.get(k)) for k in keys if _differ(now, then, k)})
+
     def record(self, version: int) -> Record:
         """Return one record."""
         return self._timeline.record(self._stream, version)

@@ -51,6 +51,12 @@ ROOMS = [
     "validation",
     "replay",
     "streams",
+    "recount",
+    "sizing",
+    "checking",
+    "rebuilding",
+    "caretaking",
+    "survey",
     "lineage",
     "appends",
     "conflicts",
@@ -87,6 +93,7 @@ ROOMS = [
     "sealing",
     "handover",
     "security",
+    "caring",
     "parts",
     "audit_record",
     "audit_opener",
@@ -94,7 +101,9 @@ ROOMS = [
     "proving",
     "store",
     "opening",
+    "salvaging",
     "verifying",
+    "doctor",
     "anchoring",
     "upgrading",
     "reviewing",
@@ -104,11 +113,18 @@ ROOMS = [
     "integrations",
     "cli",
 ]
+# They compose what there is: they know the wings.
 FRONT_DOORS = (
+    "checking",
+    "rebuilding",
+    "caretaking",
+    "survey",
     "opening",
+    "salvaging",
     "verifying",
+    "doctor",
     "exporting",
-)  # they compose what there is: they know the wings
+)
 
 LINES_OF_A_FILE_MAX = 400
 LINES_OF_A_FUNCTION_MAX = 50

@@ -59,6 +59,9 @@ def about() -> None:
     See that all keys are there, and whose:
       statecore keys check trip.db
       statecore keys list trip.db
+    Find what is wrong, and save what is intact:
+      statecore doctor trip.db
+      statecore salvage trip.db saved.db
 
     Values are JSON. What JSON has no word for is written {"$decimal": "0.10"}, {"$datetime":
     "2026-03-02T09:30:00Z"}, {"$uuid": ...}, {"$bytes": base64}, {"$float": "nan"}, a map that

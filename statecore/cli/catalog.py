@@ -32,6 +32,7 @@ ROOMS: Final = (
     Room("asking", ("blame", "bisect", "what-if", "search"), "To ask"),
     Room("auditing", ("verify", "anchor", "audit"), "To prove"),
     Room("importing", "import", "To bring in"),
+    Room("operating", ("doctor", "salvage", "check", "rebuild", "size", "compact"), "To tend"),
     Room("tending", ("metrics", "review", "upgrade"), "To tend"),
     Room("permitting", "access", "To hold to rules"),
     Room("ruling", "schema", "To hold to rules"),

@@ -98,7 +98,12 @@ class Commands(TyperGroup):
 
 def exit_code(error: statecore.StatecoreError) -> int:
     """Return the exit code of an error."""
-    return next((code for kind, code in _CODES.items() if isinstance(error, kind)), _UNAVAILABLE)
+    return code_of(type(error))
+
+
+def code_of(error: type[statecore.StatecoreError]) -> int:
+    """Return the exit code of a kind of error."""
+    return next((code for kind, code in _CODES.items() if issubclass(error, kind)), _UNAVAILABLE)
 
 
 def report(message: str) -> None:

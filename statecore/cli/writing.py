@@ -161,20 +161,27 @@ def restore(
     at: Annotated[
         str, typer.Option(metavar="POINT", help="A version, a time or a tag.", show_default=False)
     ],
+    key: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY", help="Only this key; may be given again.", show_default=False),
+    ] = None,
     actor: Actor = None,
     reason: Reason = None,
     branch: Branch = MAIN,
     passphrase: AskPassphrase = False,
     as_json: Json = False,
 ) -> None:
-    """Make a state what it was at a moment, by one new event.
+    """Make a state, or only some keys, what it was at a moment.
+
+    It is one new event; history is not rewritten.
 
     \b
     statecore restore trip.db trip-planner --at approved --reason "start booking anew"
+    statecore restore trip.db trip-planner --at approved --key budget
     """
     with opened(store, passphrase=passphrase) as there:
         manager = agent_in(there, agent, branch, actor=actor)
-        result = manager.restore(point_of(manager, at), reason=reason)
+        result = manager.restore(point_of(manager, at), keys=key, reason=reason)
         tell(manager, result, as_json=as_json)
 
 

@@ -12,12 +12,17 @@ from statecore.errors import StoreUnsupported
 from statecore.recorders.memory import MemoryLog
 from statecore.recorders.port import (
     EVERYTHING,
+    FileSizes,
+    Indexes,
     KeptHistory,
     KeptTree,
+    Links,
     LogRow,
     LogStore,
+    Nodes,
     Row,
     Turn,
+    Upkeep,
     last_of,
     row_of,
 )
@@ -25,14 +30,19 @@ from statecore.recorders.portable import PortableLog
 
 __all__ = [
     "EVERYTHING",
+    "FileSizes",
+    "Indexes",
     "KeptHistory",
     "KeptTree",
+    "Links",
     "LogRow",
     "LogStore",
     "MemoryLog",
+    "Nodes",
     "PortableLog",
     "Row",
     "Turn",
+    "Upkeep",
     "last_of",
     "open_log",
     "row_of",

@@ -32,6 +32,10 @@ class MemoryLog:
         self.on_commit: Callable[[KeptTree, int], None] | None = None
 
     @property
+    def upkeep(self) -> None:
+        return None
+
+    @property
     def tree(self) -> None:
         return None
 

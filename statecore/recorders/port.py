@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
-from typing import Final, Protocol, Self, TypeAlias
+from typing import Final, NamedTuple, Protocol, Self, TypeAlias
 
 from statecore.errors import DamagedRecord
 
@@ -160,6 +160,73 @@ class KeptHistory(Protocol):
         """Return the version of the event with an id; 0 for none."""
 
 
+class Indexes(NamedTuple):
+    """The rows of the indexes of one stream."""
+
+    touches: dict[tuple[bytes, int], tuple[int, bytes]]
+    """By tag and first version: how many versions touched the key, and the distances between."""
+    ids: dict[bytes, int]
+    """The versions of events by the tags of their ids."""
+
+
+Nodes: TypeAlias = dict[tuple[int, int], tuple[bytes, int]]
+"""Of the audit tree, by level and number: the node, and the position of the last leaf under it."""
+
+Links: TypeAlias = dict[tuple[bytes, int], bytes]
+"""Of the audit tree, by stream and tile: the last leaf hash of the stream in the tile."""
+
+
+class FileSizes(NamedTuple):
+    """What takes how many bytes in a log's file."""
+
+    tables: dict[str, int]
+    free: int
+    """In pages that are not used."""
+    streams: dict[bytes, tuple[int, ...]]
+    """Of each stream: how many events, and bytes of events, of snapshots, of the key history."""
+
+
+class Mending(Protocol):
+    """One transaction that replaces what can be made again of the log."""
+
+    def indexes(self, stream: bytes, since: int, made: Indexes) -> None:
+        """Replace the rows of a stream's indexes from a version on."""
+
+    def tree(self, nodes: Nodes, links: Links) -> None:
+        """Replace what is kept of the audit tree, but not the heads."""
+
+    def drop_snapshot(self, stream: bytes, version: int) -> None:
+        """Drop a snapshot."""
+
+    def commit(self) -> None:
+        """Make it durable; without, nothing is changed."""
+
+
+class Upkeep(Protocol):
+    """What a log's file is asked and told by those who care for it."""
+
+    def indexes(self, stream: bytes) -> Indexes:
+        """Return the rows of a stream's indexes."""
+
+    def snapshots(self, stream: bytes) -> list[tuple[int, bytes]]:
+        """Return a stream's snapshots by version, the oldest first."""
+
+    def nodes(self) -> Nodes:
+        """Return the kept nodes of the audit tree."""
+
+    def links(self) -> Links:
+        """Return the kept links of the audit tree."""
+
+    def mending(self) -> AbstractContextManager[Mending]:
+        """Be the only writer, and replace what can be made again."""
+
+    def sizes(self) -> FileSizes:
+        """Return what takes how many bytes."""
+
+    def compact(self) -> tuple[int, int]:
+        """Give back what space is not used; return the bytes before and after."""
+
+
 class LogStore(Protocol):
     """Holds one log: streams of events in one order. Safe to use from any thread.
 
@@ -175,6 +242,10 @@ class LogStore(Protocol):
     @property
     def tree(self) -> KeptTree | None:
         """What it keeps of the audit tree, to be read; ``None`` where it keeps nothing."""
+
+    @property
+    def upkeep(self) -> Upkeep | None:
+        """What cares for its file; ``None`` where it has none."""
 
     on_commit: Callable[[KeptTree, int], None] | None
     """Called within each turn that appended, once all is written and before it is durable, with

@@ -66,6 +66,10 @@ class PortableLog:
         return found[0].state
 
     @property
+    def upkeep(self) -> None:
+        return None
+
+    @property
     def tree(self) -> None:
         return None
 

@@ -297,6 +297,22 @@ class Datastore:
             self.ticket.end_commit(counter)
         self._require_same_file()
 
+    def vacuum(self) -> None:
+        """Write the file anew, without what is not used, while the ticket is held.
+
+        SQLite does it in one transaction, through the write-ahead log: killed at any moment, the
+        file is as it was or as it is to be, and it stays the same file for all who have it open.
+
+        Raises:
+            StoreFull: there is no space for a second copy; nothing was changed.
+        """
+        try:
+            self._writer.execute("VACUUM")
+            # What others still read stays in the write-ahead log until a later commit.
+            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except apsw.Error as error:
+            raise explain(error, self.path) from error
+
     def _require_same_file(self) -> None:
         """Notice a file that was moved away or replaced: what was committed is not in its place."""
         try:
@@ -327,6 +343,11 @@ class Datastore:
 
 
 _open_stores = weakref.WeakSet()
+
+
+def is_open_here(path: Path) -> bool:
+    """Tell whether this process has a store's file open."""
+    return any(store.path.absolute() == path.absolute() for store in list(_open_stores))
 
 
 def _after_fork() -> None:

@@ -15,6 +15,7 @@ _UNSAFE: Final = re.compile(
     r"(nfs\d?|cifs|smb\d?|smbfs|9p|ceph|glusterfs|lustre|afs|ncpfs|virtiofs|vboxsf|fuse)(\..*)?"
 )
 _MOUNTS: Final = Path("/proc/self/mountinfo")
+_PROCESSES: Final = Path("/proc")
 
 
 def require_safe(path: Path) -> None:
@@ -47,3 +48,35 @@ def kind_of(path: Path) -> str:
         if mount.split()[2] == wanted:
             return filesystem.split()[0]
     return ""
+
+
+def holders(path: Path) -> list[int]:
+    """Return the other processes that have a file open, as far as the system tells this account.
+
+    Only Linux does; the file itself is not opened for it.
+    """
+    try:
+        wanted = path.stat()
+        processes = [int(each.name) for each in _PROCESSES.iterdir() if each.name.isdecimal()]
+    except OSError:
+        return []
+    return [
+        process
+        for process in sorted(processes)
+        if process != os.getpid() and _has_open(process, (wanted.st_dev, wanted.st_ino))
+    ]
+
+
+def _has_open(process: int, wanted: tuple[int, int]) -> bool:
+    try:
+        files = list((_PROCESSES / str(process) / "fd").iterdir())
+    except OSError:
+        return False  # it has ended, or is somebody else's
+    for file in files:
+        try:
+            said = file.stat()
+        except OSError:
+            continue  # closed meanwhile
+        if (said.st_dev, said.st_ino) == wanted:
+            return True
+    return False

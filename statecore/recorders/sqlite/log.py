@@ -14,6 +14,7 @@ from statecore.recorders.sqlite.datastore import Datastore
 from statecore.recorders.sqlite.schema import TOPIC_ID
 from statecore.recorders.sqlite.touches import Postings, add_posting, read_postings, versions
 from statecore.recorders.sqlite.tree import SqliteTree
+from statecore.recorders.sqlite.upkeep import SqliteUpkeep
 
 _READ: Final = (
     "SELECT version, position, CAST(state AS BLOB) FROM events"
@@ -141,6 +142,10 @@ class SqliteLog(SqliteReader):
         # The last postings of keys, valid for as long as nobody else writes.
         self.postings: dict[Key, Postings] = {}
         self._postings_freshness = -1
+
+    @property
+    def upkeep(self) -> SqliteUpkeep:
+        return SqliteUpkeep(self._datastore)
 
     def hold(self) -> AbstractContextManager[None]:
         return self._datastore.hold()

@@ -173,6 +173,10 @@ class FileLog(SqliteReader):
         self.tree = file.tree
         self._path = file.path
 
+    @property
+    def upkeep(self) -> None:
+        return None
+
     def read_log(self, after: int, limit: int) -> list[LogRow]:
         return self.tree.rows(after, limit)
 

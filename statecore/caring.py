@@ -1,0 +1,182 @@
+"""Care for a store, on its two faces: checks, rebuilding, sizes and space."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Protocol
+
+from statecore.checking import Check, CheckReport
+from statecore.engine import Engine
+from statecore.errors import StatecoreError
+from statecore.events import Birth
+from statecore.manager import StateManager
+from statecore.policy import Permission
+from statecore.rebuilding import Rebuilt
+from statecore.sizing import KeySize, StoreSizes
+from statecore.stream import MAIN, StreamName
+from statecore.waiting import run
+from statecore.warden import StoreAccess
+
+if TYPE_CHECKING:
+    from statecore.store import StateStore
+
+
+class Care(Protocol):
+    """What cares for a log."""
+
+    last_check: CheckReport | None
+
+    def check(self, checks: Collection[Check | str]) -> CheckReport:
+        """Check what is asked for, or all of it."""
+
+    def rebuild(self, *, only_check: bool) -> Rebuilt:
+        """Make what is derived again."""
+
+    def sizes(self) -> StoreSizes:
+        """Return what takes how many bytes."""
+
+    def key_sizes(self, name: StreamName) -> list[KeySize]:
+        """Return what each key of a state takes."""
+
+    def compact(self) -> tuple[int, int]:
+        """Give back space; return the bytes before and after."""
+
+
+class _Cared(Protocol):
+    """Parts that have what cares for them."""
+
+    @property
+    def care(self) -> Care:
+        """What cares for the log."""
+
+
+class _Store(Protocol):
+    """A store, as its care knows it."""
+
+    _engine: Engine
+
+    @property
+    def _parts(self) -> _Cared:
+        """What it is made of."""
+
+    @property
+    def access(self) -> StoreAccess:
+        """Who may do what."""
+
+    def manager(self, agent_id: str) -> StateManager:
+        """Return the manager of an agent's state."""
+
+    async def agents(self) -> list[Birth]:
+        """Return what is known of each agent's state."""
+
+
+class StoreCare:
+    """The part of ``StateStore`` that cares for it."""
+
+    async def check(self: _Store, *checks: Check | str) -> CheckReport:
+        """Check the store and return what was proved and what was found; nothing is changed.
+
+        Each state is folded again from its first event; so it takes as long as reading all of it.
+
+        Args:
+            checks: of ``state``, ``reference``, ``history`` and ``index``; all where left out.
+
+        Raises:
+            AccessDenied: ``audit`` is not permitted.
+        """
+        self.access.require(Permission.AUDIT)
+        report = await self._engine.waiter.away(self._parts.care.check, checks)
+        if Check.REFERENCE in report.checks:
+            for birth in await self.agents():
+                main = self.manager(birth.agent_id)
+                await _check_rules(main, report)
+                for branch in await main.branches():
+                    await _check_rules(await main.branch(branch.name, create=False), report)
+        return report
+
+    @property
+    def last_check(self: _Store) -> CheckReport | None:
+        """What the last check came to, also one that the store did by itself."""
+        return self._parts.care.last_check
+
+    async def rebuild(self: _Store, *, only_check: bool = False) -> Rebuilt:
+        """Make the key history, the ids, the tree and the snapshots again from the events.
+
+        What differs is told, and then replaced, all in one transaction.
+
+        Args:
+            only_check: replace nothing.
+
+        Raises:
+            InputError: this store keeps nothing beside its events.
+        """
+
+        def work() -> Rebuilt:
+            return self._parts.care.rebuild(only_check=only_check)
+
+        return await self._engine.waiter.away(work)
+
+    async def sizes(self: _Store) -> StoreSizes:
+        """Return what takes how many bytes: by table, and by state."""
+        return await self._engine.waiter.away(self._parts.care.sizes)
+
+    async def key_sizes(self: _Store, agent_id: str, *, branch: str = MAIN) -> list[KeySize]:
+        """Return what each key of a state takes, and its events, before compression."""
+        self.access.require(Permission.READ, agent_id)
+        name = StreamName(agent_id, branch)
+        return await self._engine.waiter.away(self._parts.care.key_sizes, name)
+
+    async def compact(self: _Store) -> tuple[int, int]:
+        """Give back the space in the file that is not used; return its bytes before and after.
+
+        The file is written anew in one transaction: it takes as much space again meanwhile, and
+        other writers wait. Killed at any moment, nothing is lost.
+
+        Raises:
+            StoreFull: there is not enough space to do it; nothing was changed.
+        """
+        return await self._engine.waiter.away(self._parts.care.compact)
+
+
+async def _check_rules(manager: StateManager, report: CheckReport) -> None:
+    """Hold the values of a state against its agent's rules, references among them."""
+    name = StreamName(manager.agent_id, manager.branch_name)
+    try:
+        violations = await manager.check()
+    except StatecoreError as error:
+        report.find(Check.REFERENCE, str(name), str(error))
+        return
+    report.count("states held to rules")
+    for violation in violations:
+        report.find(Check.REFERENCE, str(name), str(violation))
+
+
+class BlockingCare:
+    """The part of ``BlockingStore`` that cares for it; see ``StoreCare``."""
+
+    store: StateStore
+
+    def check(self, *checks: Check | str) -> CheckReport:
+        """Check the store; see ``StateStore.check``."""
+        return run(self.store.check(*checks))
+
+    @property
+    def last_check(self) -> CheckReport | None:
+        """What the last check came to."""
+        return self.store.last_check
+
+    def rebuild(self, *, only_check: bool = False) -> Rebuilt:
+        """Make all that is derived again; see ``StateStore.rebuild``."""
+        return run(self.store.rebuild(only_check=only_check))
+
+    def sizes(self) -> StoreSizes:
+        """Return what takes how many bytes; see ``StateStore.sizes``."""
+        return run(self.store.sizes())
+
+    def key_sizes(self, agent_id: str, *, branch: str = MAIN) -> list[KeySize]:
+        """Return what each key of a state takes; see ``StateStore.key_sizes``."""
+        return run(self.store.key_sizes(agent_id, branch=branch))
+
+    def compact(self) -> tuple[int, int]:
+        """Give back space; see ``StateStore.compact``."""
+        return run(self.store.compact())

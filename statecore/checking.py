@@ -1,0 +1,308 @@
+"""Checks of an open store: states, references, histories and indexes, made again and compared.
+
+Each says what it proved, in numbers: a check that looked at nothing proves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from statecore.codec import Record, read_epoch
+from statecore.codec.record import TAKES_BACK
+from statecore.codec.wire import rows
+from statecore.errors import DamagedRecord, Erased, NewerFormat
+from statecore.events import EventType, Past
+from statecore.keys.ring import LOG_EPOCH
+from statecore.packed import to_bytes
+from statecore.projections.audit_tree import MemoryTree
+from statecore.recorders import EVERYTHING, Indexes
+from statecore.recount import Recount
+from statecore.snapshots.image import unpack_root
+from statecore.state import Root
+from statecore.stream import Stream, StreamName
+from statecore.streams import Streams
+
+_PAGE = 500
+
+
+class Check(StrEnum):
+    """What can be checked."""
+
+    STATE = "state"
+    """Each state folded from its first event, against what is current and every snapshot."""
+    REFERENCE = "reference"
+    """Forks, merges, tags and what was taken back, and the references of rules: all lead to what
+    is there."""
+    HISTORY = "history"
+    """Each event opened; versions and times in order; each operation leads to the one before."""
+    INDEX = "index"
+    """The key history, the ids and the audit tree, against the events."""
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """Something that is not as it should be."""
+
+    check: Check
+    where: str
+    """A state, by its agent and branch, or what else it is about."""
+    text: str
+
+
+@dataclass(slots=True)
+class CheckReport:
+    """What was checked, what that proved, and what was found."""
+
+    checks: tuple[Check, ...]
+    proved: dict[str, int] = field(default_factory=dict)
+    """How many of what were looked at: events, states, snapshots, references, rows, ..."""
+    complaints: list[Complaint] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing was found."""
+        return not self.complaints
+
+    def count(self, what: str, number: int = 1) -> None:
+        """Note that so many were looked at."""
+        self.proved[what] = self.proved.get(what, 0) + number
+
+    def find(self, check: Check, where: str, text: str) -> None:
+        """Take down what is not as it should be."""
+        self.complaints.append(Complaint(check, where, text))
+
+
+class Checker:
+    """Checks one open log."""
+
+    def __init__(self, plain: Streams, live: Streams, checks: Collection[Check | str]) -> None:
+        """Check a log.
+
+        Args:
+            plain: its streams, folded from their events alone, without snapshots.
+            live: its streams as everybody reads them.
+            checks: which to do; all where empty.
+        """
+        self._plain = plain
+        self._live = live
+        wanted = tuple(Check(each) for each in checks) or tuple(Check)
+        self.report = CheckReport(wanted)
+
+    def run(self) -> CheckReport:
+        """Check all states, one after the other."""
+        for stream_id in self._plain.log.streams():
+            where = f"stream {stream_id.hex()}"
+            try:
+                name = name_of(self._plain, stream_id)
+                where = spell(name) if name else where
+                if name is not None:
+                    self._check(name)
+                elif Check.HISTORY in self.report.checks:
+                    self._check_end(stream_id)
+            except Erased:
+                self.report.count("erased states")
+            except (DamagedRecord, NewerFormat) as error:
+                self.report.find(Check.HISTORY, where, str(error))
+        if Check.INDEX in self.report.checks:
+            self._check_tree()
+        return self.report
+
+    def _check_end(self, stream_id: bytes) -> None:
+        """Hold a stream without keys to have an event that says why."""
+        stream = self._plain.adopt(StreamName(""), stream_id)
+        for version, _, stored in self._plain.log.read(stream_id, 0, EVERYTHING, 1, back=True):
+            if read_epoch(stored) != LOG_EPOCH:
+                raise DamagedRecord("its key is gone, and no event says why")
+            stream.sealer.open(version, stored)
+        self.report.count("erased states")
+
+    def _check(self, name: StreamName) -> None:
+        stream = self._plain.open(name)
+        root = self._plain.refresh(stream)
+        if stream.is_erased:
+            self.report.count("erased states")
+            return
+        checks = self.report.checks
+        if Check.STATE in checks:
+            self._check_state(stream, root)
+        if Check.HISTORY in checks:
+            self._check_history(stream, root)
+        if Check.REFERENCE in checks:
+            self._check_references(stream, root)
+        if Check.INDEX in checks:
+            for text, count in compare_indexes(self._plain, stream):
+                self.report.count("rows", count)
+                if text:
+                    self.report.find(Check.INDEX, spell(name), text)
+
+    def _check_state(self, stream: Stream, root: Root) -> None:
+        report, name = self.report, spell(stream.name)
+        live = self._live.refresh(self._live.open(stream.name))
+        if live.version == root.version and image_of(live) != image_of(root):
+            report.find(Check.STATE, name, "the current state is not what its events make")
+        report.count("states")
+        for version, _ in self._snapshots(stream):
+            report.count("snapshots")
+            if not self.holds(stream, version):
+                report.find(Check.STATE, name, f"the snapshot at version {version} does not hold")
+
+    def _snapshots(self, stream: Stream) -> list[tuple[int, bytes]]:
+        upkeep = self._plain.log.upkeep
+        return upkeep.snapshots(stream.id) if upkeep is not None else []
+
+    def holds(self, stream: Stream, version: int) -> bool:
+        """Tell whether the snapshot of a version is what the events make."""
+        stored = dict(self._snapshots(stream)).get(version, b"")
+        try:
+            kept = unpack_root(version, stream.sealer.open_snapshot(version, stored))
+            if version > stream.root.version or version < stream.first_own:
+                return False
+            return image_of(kept) == image_of(self._plain.replay.root_at(stream, version))
+        except (DamagedRecord, Erased, NewerFormat, ValueError):
+            return False
+
+    def _check_history(self, stream: Stream, root: Root) -> None:
+        report, name, first = self.report, spell(stream.name), stream.first_version
+        touched: dict[str, int] = {}
+        time = 0
+        for record in self._plain.replay.records(stream, first - 1, root.version):
+            is_own = record.version >= stream.first_own
+            if is_own and record.time < time:
+                report.find(Check.HISTORY, name, f"version {record.version} is before its last")
+            time = record.time
+            if record.type == EventType.ERASED:
+                touched.clear()
+            for key, _, distance, _ in rows(record.operations):
+                before = record.version - distance if distance else 0
+                if is_own and before != touched.get(key, 0):
+                    report.find(
+                        Check.HISTORY,
+                        name,
+                        f"version {record.version} says that version {before} touched one of its "
+                        f"keys last, which version {touched.get(key, 0)} did",
+                    )
+                touched[key] = record.version
+            report.count("events", int(is_own))
+        report.count("histories")
+
+    def _check_references(self, stream: Stream, root: Root) -> None:
+        """Follow what events say of other events."""
+        report, name = self.report, spell(stream.name)
+        for record in self._own(stream, root):
+            for text in self._dangling(stream, record):
+                report.find(Check.REFERENCE, name, f"version {record.version} {text}")
+        for tag, version in root.tags.items():
+            report.count("references")
+            if not 0 <= version <= root.version:
+                report.find(Check.REFERENCE, name, f"the tag {tag!r} names version {version}")
+
+    def _own(self, stream: Stream, root: Root) -> Iterator[Record]:
+        return self._plain.replay.records(stream, stream.first_own - 1, root.version)
+
+    def _dangling(self, stream: Stream, record: Record) -> Iterator[str]:
+        """Yield which references of an event lead nowhere."""
+        for version in record.extras.get(TAKES_BACK, ()):
+            self.report.count("references")
+            if not 0 < version < record.version:
+                yield f"takes back version {version}, which was not there"
+        fork = [record.birth.fork] if record.birth and record.birth.fork else []
+        moments: Past = {moment.line: moment.version for moment in (*record.parents, *fork)}
+        for (branch, generation), version in {**record.past, **moments}.items():
+            self.report.count("references")
+            other = StreamName(stream.name.agent_id, branch, generation)
+            there = self._plain.log.version(self._plain.id_of(other))
+            # A branch without an event of its own yet has those of its parent.
+            if there and version > there:
+                yield f"builds on version {version} of {spell(other)}, which ends at {there}"
+
+    def _check_tree(self) -> None:
+        for text, count in compare_tree(self._plain):
+            self.report.count("tree nodes and links", count)
+            if text:
+                self.report.find(Check.INDEX, "the audit tree", text)
+
+
+def name_of(streams: Streams, stream_id: bytes) -> StreamName | None:
+    """Return the name that the first event of a stream gives; ``None`` where it was erased.
+
+    Raises:
+        DamagedRecord: that event does not open, or tells no name.
+    """
+    birth = streams.birth_of(stream_id)
+    if birth is not None:
+        return StreamName(birth.agent_id, birth.branch, birth.generation)
+    stream = streams.adopt(StreamName(""), stream_id)
+    stream.load_keys(streams.ring.keys(stream_id))
+    if stream.key is not None and streams.log.version(stream_id):
+        raise DamagedRecord("its first event is missing")
+    return None
+
+
+def compare_indexes(streams: Streams, stream: Stream) -> Iterator[tuple[str, int]]:
+    """Yield what is wrong with a stream's indexes, nothing of what holds, and how many rows."""
+    upkeep = streams.log.upkeep
+    if upkeep is None or stream.key is None:
+        return
+    kept, made = upkeep.indexes(stream.id), count_anew(streams, stream)
+    first = stream.first_own
+    pairs: list[tuple[str, Iterable[object], Iterable[object]]] = [
+        (
+            "rows of the key history",
+            {(*place, *row) for place, row in kept.touches.items() if place[1] >= first},
+            {(*place, *row) for place, row in made.touches.items()},
+        ),
+        (
+            "rows of the ids",
+            {pair for pair in kept.ids.items() if pair[1] >= first},
+            set(made.ids.items()),
+        ),
+    ]
+    for what, there, wanted in pairs:
+        missing, extra = set(wanted) - set(there), set(there) - set(wanted)
+        text = f"{len(missing)} {what} are missing or wrong, {len(extra)} are not of its events"
+        yield text if missing or extra else "", len(set(wanted))
+
+
+def count_anew(streams: Streams, stream: Stream) -> Indexes:
+    """Return what a stream's indexes are to hold.
+
+    Raises:
+        DamagedRecord: an event does not open, or is missing.
+    """
+    made, version = Recount(stream), stream.first_own - 1
+    while found := streams.log.read(stream.id, version, EVERYTHING, _PAGE):
+        for at, _, stored in found:
+            version += 1
+            if at != version:
+                raise DamagedRecord(f"{stream.name}: version {version} is missing")
+            made.take_in([stream.sealer.open(version, stored)])
+    return made.indexes()
+
+
+def compare_tree(streams: Streams) -> Iterator[tuple[str, int]]:
+    """Yield what is wrong with what is kept of the audit tree, and how much was compared."""
+    upkeep = streams.log.upkeep
+    if upkeep is None:
+        return
+    tree = MemoryTree(streams.log)
+    tree.catch_up()
+    nodes, links = tree.kept()
+    kept_nodes, kept_links = upkeep.nodes(), upkeep.links()
+    wrong = len({*nodes.items()} ^ {*kept_nodes.items()})
+    yield f"{wrong} nodes are not those of the events" if wrong else "", len(nodes)
+    wrong = len({*links.items()} ^ {*kept_links.items()})
+    yield f"{wrong} links are not those of the events" if wrong else "", len(links)
+
+
+def image_of(root: Root) -> tuple[object, ...]:
+    """Return all that a state is, to be compared."""
+    cells = {key: (version, to_bytes(packed)) for key, (version, packed) in root.cells.items()}
+    return root.version, root.time, cells, dict(root.tags), dict(root.past)
+
+
+def spell(name: StreamName) -> str:
+    """Spell a stream for people."""
+    return str(name) if name.branch else f"the register of {name.agent_id}"
