@@ -3,7 +3,7 @@
     python -m benchmarks.startup
 
 Each command is a process of its own, as a shell starts it, and they take turns; the first turn,
-which compiles, is not counted. ``cpu`` is what the process used: on a busy machine it is what to look at.
+which compiles, is not counted. ``cpu`` is what the process used: on a busy machine look at that.
 """
 
 from __future__ import annotations
