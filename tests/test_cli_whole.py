@@ -90,7 +90,6 @@ def test_no_command_takes_a_secret_as_an_argument(name: str) -> None:
     for parameter in COMMANDS[name].params:
         if re.search("pass(phrase|word)|secret|token", parameter.name):
             assert parameter.is_flag, parameter.name
-        assert "--key" not in parameter.opts or name == "conflicts"
 
 
 def test_the_examples_answer_in_json_and_give_no_secret_away(place: Path) -> None:
