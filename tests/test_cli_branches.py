@@ -115,7 +115,7 @@ def test_every_example_of_a_command_works(
     examples = EXAMPLE.findall(run(command, "--help").out)
 
     for example in examples:
-        line, _, file = example.partition(" < ")
+        line, _, file = example.partition(" > ")[0].partition(" < ")
         stdin = Path(file).read_text() if file else None
         answer = run(*shlex.split(line), stdin=stdin)
         held_against_nothing = example == "verify trip.db"

@@ -124,10 +124,10 @@ def review(
 
 @commands.command()
 def upgrade(store: Store, dry_run: DryRun = False, as_json: Json = False) -> None:
-    """Bring a store's file to the newest format; rehearsed on a copy.
+    """Bring a store's file to the newest format, as rehearsed.
 
-    It is verified before and after, and nothing that was recorded is touched; needs no key. Take a
-    backup, and close the store everywhere, first.
+    First on a copy. It is verified before and after, and nothing that was recorded is touched; it
+    needs no key. Take a backup, and close the store everywhere, before.
 
     \b
     statecore upgrade trip.db --dry-run

@@ -85,8 +85,9 @@ def _look(found: Survey, branch: BlockingManager, on_progress: Callable[[int], N
         name = f"{name} on {branch.branch_name}"
     found.states += 1
     try:
+        shared = branch.start()  # with the branch it began on, which counts it
         for event in branch.history(since=found.since - timedelta(microseconds=1)):
-            if event.branch == branch.branch_name and event.time <= found.until:
+            if event.version > shared and event.time <= found.until:
                 found.count(event)
                 if found.events % 256 == 0:
                     on_progress(found.events)
