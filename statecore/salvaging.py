@@ -23,6 +23,7 @@ from statecore.keys import FileKeyStore, KeyProvider, KeyRing
 from statecore.opening import provider_from
 from statecore.projections.audit_tree import TreeKeeper
 from statecore.recorders.sqlite.datastore import is_open_here
+from statecore.recorders.sqlite.filesystem import holders
 from statecore.recorders.sqlite.indexing import write_indexes
 from statecore.recorders.sqlite.key_files import copy_database, streams_with_keys
 from statecore.recorders.sqlite.writing import NewFile
@@ -80,7 +81,7 @@ def salvage(
         StoreNotFound: there is no such file, or no directory for the new one.
         InputError: the new file is there already.
         KeyMissing, WrongKey: as for ``open``.
-        StoreBusy: this process has the damaged store open.
+        StoreBusy: this process has the damaged store open, or, as far as Linux tells, another.
         Damage: nothing in it says which log it was.
     """
     old, path = Path(damaged).expanduser(), Path(new).expanduser()
@@ -116,6 +117,10 @@ def _require(old: Path, new: Path) -> None:
         raise StoreNotFound(f"there is no store at {old}")
     if is_open_here(old):
         raise StoreBusy(f"{old} is open in this process; close it before it is salvaged")
+    if others := holders(old):
+        raise StoreBusy(
+            f"process {others[0]} has {old} open; end it, or salvage a copy of all files"
+        )
     if not new.parent.is_dir():
         raise StoreNotFound(f"there is no directory {new.parent}")
     for path in (new, _beside(new, "-keys"), _beside(new, "-wal"), _beside(new, ".draft")):

@@ -218,6 +218,8 @@ def test_processes_that_have_it_open_are_named(written: Path) -> None:
         assert other.stdout is not None
         assert other.stdout.readline() == b"200\n"
         found = examine(written, key=KEY)
+        with pytest.raises(StoreBusy, match=f"process {other.pid} has"):
+            statecore.salvage(written, written.with_name("new.db"), key=KEY)
         other.communicate()
 
     assert found.notes == [f"process {other.pid} has it open"]
