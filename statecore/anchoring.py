@@ -28,6 +28,20 @@ def last_head(path: Path) -> bytes:
     return head[1]
 
 
+def last_position(path: Path) -> int:
+    """Return the position of the last event in a store's file: about how many there are.
+
+    Raises:
+        StoreNotFound, ForeignSchema, NewerFormat, Damage: there is nothing to read it from.
+    """
+    file = StoreFile(path)
+    try:
+        rows = file.all("SELECT position FROM events ORDER BY position DESC LIMIT 1")
+    finally:
+        file.close()
+    return rows[0][0] if rows else 0
+
+
 def anchor(store: Path, note: bytes, destination: Path) -> Path:
     """Keep a head of a store outside, and return the file it is in.
 

@@ -17,7 +17,7 @@ import statecore
 from statecore.cli.app import app
 from statecore.recorders.sqlite.reading import StoreFile
 from statecore.recorders.sqlite.schema import TREE_SCHEMA
-from statecore.reviewing import Period, Rank, Review, rendering, review
+from statecore.reviewing import Period, Rank, Review, rendering, review, sections
 from statecore.reviewing.report import Concern, Plot, Section
 from statecore.reviewing.sections import DATA_KEY_MAX
 from statecore.upgrading import upgrade
@@ -182,6 +182,24 @@ def test_an_anchor_that_is_not_there_is_the_callers_mistake(folder: Path) -> Non
 
     with pytest.raises(statecore.InputError, match="can't be read"):
         reviewed(path, Period.DAILY, NOW, anchors=[folder / "none"])
+
+
+def test_the_thresholds_are_those_that_are_documented() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "operations.md").read_text()
+    text = " ".join(page.partition("## Reviews")[2].partition("## Upgrades")[0].split())
+
+    for said in (
+        f"over {sections.WAL_BYTES_MAX >> 20} MiB",
+        f"full within {sections.DAYS_LEFT_MIN} days",
+        f"over {sections.UNANCHORED_MAX.days} days",
+        f"over {DATA_KEY_MAX.days} days",
+        f"over {sections.COLD_READ_SECONDS_MAX * 1000:.0f} ms",
+    ):
+        assert said in text
+    assert timedelta(hours=1) == sections.UNSIGNED_MAX
+    assert "over an hour old" in text
+    assert sections.COLD_STATE_SECONDS_MAX == 1
+    assert "over a second" in text
 
 
 # How they are read

@@ -10,7 +10,7 @@ import typer
 
 import statecore
 from statecore.anchoring import anchor as keep_outside
-from statecore.anchoring import checkpoint_of, last_head
+from statecore.anchoring import checkpoint_of, last_head, last_position
 from statecore.cli import disclosing
 from statecore.cli.access import ask_passphrase, opened
 from statecore.cli.arguments import Agent, AskPassphrase, Branch, Json, Store
@@ -76,7 +76,8 @@ def verify(
 
     memory = None if forgetful else remember or heads_folder()
     secret = ask_passphrase(confirm=False) if passphrase else None
-    with counting("verifying", "events") as on_progress:
+    total = last_position(store.expanduser())
+    with counting("verifying", "events", total) as on_progress:
         report = verify_store(
             store,
             policy=policy,
