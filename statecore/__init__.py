@@ -4,6 +4,9 @@ from statecore.access import Authority, Context, Decision, validate_access
 from statecore.agent_state import AgentState
 from statecore.appends import WriteOptions
 from statecore.audit_record import AuditEntry, AuditRecord, Standing
+from statecore.backup import BackupResult, PruneResult, prune_backup
+from statecore.backup_check import verify_backup
+from statecore.backup_restore import RestoreResult, restore
 from statecore.blocking import BlockingManager
 from statecore.change import CLEAR, EMPTY, Change
 from statecore.custody import KeyEntry, KeyReport
@@ -79,6 +82,7 @@ from statecore.store import BlockingStore, StateStore
 from statecore.transaction import Transaction
 from statecore.values import Unresolved, UnresolvedWarning
 from statecore.verifying import Depth, Finding, Report, Verdict, verify
+from statecore.went_back import WentBack
 
 __all__ = [
     "CLEAR",
@@ -89,6 +93,7 @@ __all__ = [
     "AuditEntry",
     "AuditRecord",
     "Authority",
+    "BackupResult",
     "Birth",
     "BlockingManager",
     "BlockingStore",
@@ -141,9 +146,11 @@ __all__ = [
     "Policy",
     "Position",
     "Principal",
+    "PruneResult",
     "RecordedSchema",
     "Reference",
     "Report",
+    "RestoreResult",
     "RetriesExhausted",
     "Rule",
     "Rulebook",
@@ -174,12 +181,16 @@ __all__ = [
     "Verdict",
     "VersionNotFound",
     "Violation",
+    "WentBack",
     "WriteOptions",
     "WrongExpectedVersion",
     "WrongKey",
     "new_key",
     "open",
+    "prune_backup",
+    "restore",
     "restore_keys",
     "validate_access",
     "verify",
+    "verify_backup",
 ]

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from statecore.backup import BackupResult, take
 from statecore.database import explain_os
 from statecore.engine import Engine
 from statecore.erasure import settle
@@ -77,6 +78,7 @@ class Options:
     environment: Mapping[str, str]
     key_store: Path | None
     signer: Signer | None
+    file: Path | None = None
 
 
 def open(  # noqa: A001 - read as statecore.open
@@ -111,7 +113,8 @@ def open(  # noqa: A001 - read as statecore.open
         clock: microseconds since 1970, UTC.
         persistence_module: any persistence module of ``eventsourcing`` in place of a location.
         environment: that module's settings.
-        key_store: the file to keep wrapped data keys in, for such a module.
+        key_store: the file to keep wrapped data keys in, for such a module; for a SQLite file it
+            is the one of its name with ``-keys``.
         signer: signs the heads of the audit tree, in place of a key that is derived from the log's.
 
     Raises, on entering:
@@ -124,6 +127,7 @@ def open(  # noqa: A001 - read as statecore.open
         raise InputError(f"durability is 'full' or 'relaxed', not {durability!r}")
     if str(location).startswith(("postgresql:", "postgres:")):
         raise InputError("use persistence_module='eventsourcing.postgres' and its environment")
+    is_elsewhere = persistence_module is not None or str(location) == MEMORY
     options = Options(
         provider=provider_from(key, passphrase),
         create=create,
@@ -135,6 +139,7 @@ def open(  # noqa: A001 - read as statecore.open
         environment=environment or {},
         key_store=None if key_store is None else Path(key_store),
         signer=signer,
+        file=None if is_elsewhere else Path(location).expanduser(),
     )
     return Opening(location, persistence_module, options)
 
@@ -269,6 +274,13 @@ class _Parts:
     def engines(self) -> list[Engine]:
         return [self.engine, *([self._runtime.engine] if self._runtime else [])]
 
+    def backup(self, place: str | Path, on_progress: Callable[[int, int], None]) -> BackupResult:
+        path = self._options.file
+        if path is None:
+            raise InputError("only a store in a SQLite file can be backed up so")
+        self.heads.head()
+        return take(path, place, on_progress=on_progress)
+
     def sweep(self) -> int:
         return self._sweeper.sweep()
 
@@ -338,7 +350,7 @@ def _is_there(path: Path) -> bool:
 
 
 def _open_file(path: Path, options: Options) -> tuple[LogStore, KeyRing]:
-    keys_path = key_store_of(path)
+    keys_path = options.key_store or key_store_of(path)
     if not _is_there(path) and not options.create:
         raise StoreNotFound(f"there is no store at {path}")
     if options.create:

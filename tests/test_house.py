@@ -80,8 +80,10 @@ ROOMS = [
     "cursor",
     "inquirer",
     "manager",
+    "went_back",
     "blocking",
     "sweeper",
+    "backup",
     "warden",
     "custody",
     "sealing",
@@ -96,6 +98,8 @@ ROOMS = [
     "opening",
     "verifying",
     "anchoring",
+    "backup_check",
+    "backup_restore",
     "upgrading",
     "reviewing",
     "restoring",
@@ -108,6 +112,9 @@ FRONT_DOORS = (
     "opening",
     "verifying",
     "exporting",
+    "backup",
+    "backup_check",
+    "backup_restore",
 )  # they compose what there is: they know the wings
 
 LINES_OF_A_FILE_MAX = 400
