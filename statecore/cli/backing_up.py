@@ -45,7 +45,7 @@ Once = Callable[[], BackupResult]
 
 @commands.callback()
 def about() -> None:
-    """Back a store up while agents write to it, and restore it at any moment.
+    """Back a store up while agents write to it, and restore it.
 
     \b
     statecore backup run trip.db trip.backup
