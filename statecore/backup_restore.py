@@ -18,7 +18,7 @@ from statecore.backup.destination import sync_folder
 from statecore.backup.segment import Content, Extent
 from statecore.backup.until import All, AtPosition, AtTime, AtVersion, Until
 from statecore.database import connect, explain, explain_os
-from statecore.errors import Damage, InputError, KeyMissing, Unproven
+from statecore.errors import Damage, InputError, KeyMissing, NotFound, Unproven
 from statecore.events import to_microseconds
 from statecore.keys import FileKeyStore, KeyProvider, KeyRing
 from statecore.opening import open as open_store
@@ -177,13 +177,14 @@ class _Restoring:
 
     def fill(self, on_progress: Callable[[int, int], None]) -> None:
         """Bring in what is wanted, and as much behind it as the next signed head covers."""
-        for extent, content in self._backup.segments(self._listing):
+        for extent, content in self._segments():
             if self._target is None:
                 self._target = CopyTarget(self._draft, extent.log_id)
             kept = self._keep(self._target, content)
             self.size += sum(event.is_ours for event in content.events[:kept])
             self._extents.append(extent)
             self._heads |= dict(content.heads)
+            self._is_cut = self._is_cut or self._until.is_reached(extent)
             on_progress(extent.last, self._listing.end)
             if self._is_cut and any(size >= self.size for size in self._heads):
                 break
@@ -197,6 +198,14 @@ class _Restoring:
                 )
         self._target.index()
         TreeKeeper().extend(self._target.tree, self._extents[-1].last)
+
+    def _segments(self) -> Iterator[tuple[Extent, Content]]:
+        """Yield segments in order; those behind what is wanted only as far as they are whole."""
+        try:
+            yield from self._backup.segments(self._listing)
+        except (Damage, NotFound):
+            if not self._is_cut:
+                raise
 
     def _keep(self, target: CopyTarget, content: Content) -> int:
         """Add the events of a segment; return how many of them stay."""

@@ -126,7 +126,10 @@ class Backup:
             Damage: one is not as it was written, or does not go on from the one before.
         """
         before: Extent | None = None
-        for name in (listing or self.require_listing()).chain:
+        chain = (listing or self.require_listing()).chain
+        if not chain:
+            raise Damage(f"{self} lacks its first segment")
+        for name in chain:
             extent, content = self.read(name)
             require_chained(before, extent)
             yield extent, content

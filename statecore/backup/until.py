@@ -16,6 +16,9 @@ class Until(Protocol):
     def keeps(self, event: Copied) -> bool:
         """Tell whether an event is kept; asked of each in turn, until one is not."""
 
+    def is_reached(self, last: Extent) -> bool:
+        """Tell whether nothing behind this extent can be wanted."""
+
     def require_reached(self, last: Extent) -> None:
         """Refuse a moment that the backup, which ends here, does not reach."""
 
@@ -25,6 +28,9 @@ class All:
 
     def keeps(self, event: Copied) -> bool:
         return True
+
+    def is_reached(self, last: Extent) -> bool:
+        return False
 
     def require_reached(self, last: Extent) -> None:
         """The end is reached."""
@@ -39,6 +45,9 @@ class AtPosition:
     def keeps(self, event: Copied) -> bool:
         return event.position <= self._position
 
+    def is_reached(self, last: Extent) -> bool:
+        return last.last >= self._position
+
     def require_reached(self, last: Extent) -> None:
         if last.last < self._position:
             raise VersionNotFound(f"the backup ends at position {last.last:,}")
@@ -52,6 +61,9 @@ class AtTime:
 
     def keeps(self, event: Copied) -> bool:
         return not event.is_ours or read_time(event.stored) <= self._time
+
+    def is_reached(self, last: Extent) -> bool:
+        return last.last_time > self._time
 
     def require_reached(self, last: Extent) -> None:
         """Nothing was recorded between its last event and then, as far as the backup knows."""
@@ -70,6 +82,9 @@ class AtVersion:
             return False
         self._is_reached = event.stream == self._stream and event.version == self._version
         return True
+
+    def is_reached(self, last: Extent) -> bool:
+        return self._is_reached
 
     def require_reached(self, last: Extent) -> None:
         if not self._is_reached:
