@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final
-
-import apsw
 
 from statecore.backup import Backup, Destination, Listing
-from statecore.backup.destination import sync_folder
+from statecore.backup.placing import draft_beside, keys_beside, put_in_place, require_new
 from statecore.backup.segment import Content, Extent
 from statecore.backup.until import All, AtPosition, AtTime, AtVersion, Until
-from statecore.database import connect, explain, explain_os
+from statecore.codec import read_epoch
 from statecore.errors import Damage, InputError, KeyMissing, NotFound, Unproven
 from statecore.events import to_microseconds
 from statecore.keys import FileKeyStore, KeyProvider, KeyRing
+from statecore.keys.ring import LOG_EPOCH
 from statecore.opening import open as open_store
 from statecore.opening import provider_from
 from statecore.projections.audit_tree import AuditTree, TreeKeeper
-from statecore.recorders.sqlite.copying import CopyTarget
+from statecore.recorders.sqlite.copying import Copied, CopyTarget
 from statecore.stream import MAIN, StreamName
 from statecore.streams import pseudonym
 from statecore.transparency.checkpoint import Checkpoint, parse_checkpoint
@@ -33,8 +28,6 @@ from statecore.transparency.policy import Policy, judge
 from statecore.verifying import policy_of, read_outside
 from statecore.waiting import run
 from statecore.went_back import WentBack, note_restore
-
-_BESIDE: Final = ("", "-wal", "-shm", "-journal", "-lock")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +45,10 @@ class RestoreResult:
     """The events under the smallest signed head that proves all of them; else under the last."""
     left: int
     """Events of the backup's last signed head that were left behind."""
+    erased: int
+    """Streams that were erased after the moment, and are erased in the restored store again."""
     is_recorded: bool
-    """Whether an event in the restored store says that it went back."""
+    """Whether events in the restored store say so, and that it went back."""
     needs_keys: bool
     """Whether its key store is not there yet."""
 
@@ -77,7 +72,8 @@ def restore(
 
     All that is restored is hashed and held against the heads that were signed. Where events under
     a signed head are left behind, an event in the new store says so (``StateStore.restores``);
-    that takes the keys. Its audit tree has another history from there on: back it up elsewhere.
+    that takes the keys. What was erased after the moment is erased again. The audit tree has
+    another history from there on: back it up elsewhere.
 
     Args:
         place: where the backup lies: a folder, or a URL.
@@ -105,23 +101,23 @@ def restore(
         StoreFull, StoreReadOnly, StoreFailure, StoreUnsupported: as named.
     """
     path = Path(location).expanduser()
-    _require_new(path)
+    require_new(path)
     trusted = policy_of(policy)
     outside = [(str(each), read_outside(Path(each), "anchor")) for each in anchors]
     backup = Backup(place)
     listing = backup.require_listing()
-    with _keys_beside(path, key_store) as keys:
+    with keys_beside(path, key_store) as keys:
         provider = provider_from(key, passphrase)
         wanted = _wanted(at, agent_id, branch, keys, provider)
-        with _draft(path) as draft:
+        with draft_beside(path) as draft:
             work = _Restoring(backup, listing, wanted, draft)
             work.fill(on_progress)
             work.prove(trusted, outside)
             went_back = work.finish()
-            is_recorded = record and went_back is not None
-            if is_recorded and went_back is not None:
-                _record(draft, keys, provider, went_back)
-            _put_in_place(draft, path)
+            is_recorded = record and (went_back is not None or bool(work.erased))
+            if is_recorded:
+                _record(draft, keys, provider, went_back, work.erased)
+            put_in_place(draft, path)
     return RestoreResult(
         path=path,
         events=work.size,
@@ -129,6 +125,7 @@ def restore(
         root=work.root,
         signed=work.signed,
         left=went_back.events - went_back.kept if went_back else 0,
+        erased=len(work.erased),
         is_recorded=is_recorded,
         needs_keys=not keys.exists(),
     )
@@ -171,13 +168,19 @@ class _Restoring:
         self._target: CopyTarget | None = None
         self._extents: list[Extent] = []
         self._heads: dict[int, bytes] = {}
+        self._erased: set[bytes | str] = set()
         self._is_cut = False
+        self.erased: list[bytes] = []
         self.position = self.size = self.signed = 0
         self.root = b""
 
     def fill(self, on_progress: Callable[[int, int], None]) -> None:
         """Bring in what is wanted, and as much behind it as the next signed head covers."""
+        is_proved = False
         for extent, content in self._segments():
+            if is_proved:
+                self._note_erasures(content.events)
+                continue
             if self._target is None:
                 self._target = CopyTarget(self._draft, extent.log_id)
             kept = self._keep(self._target, content)
@@ -186,8 +189,7 @@ class _Restoring:
             self._heads |= dict(content.heads)
             self._is_cut = self._is_cut or self._until.is_reached(extent)
             on_progress(extent.last, self._listing.end)
-            if self._is_cut and any(size >= self.size for size in self._heads):
-                break
+            is_proved = self._is_cut and any(size >= self.size for size in self._heads)
         assert self._target is not None, "a listing has a segment at least"
         if not self._is_cut:
             self._until.require_reached(self._extents[-1])
@@ -220,10 +222,19 @@ class _Restoring:
             self.position = events[kept - 1].position if kept else self.position
         if self._is_cut:  # only to prove what is before
             target.add(events[kept:], indexed=False)
+            self._note_erasures(events[kept:])
         else:
             target.keep_tracking(content.tracking)
         target.add_writers(content.writers)
         return kept
+
+    def _note_erasures(self, events: Sequence[Copied]) -> None:
+        """Note whose keys were destroyed after the moment: what was erased stays erased."""
+        self._erased |= {
+            event.stream
+            for event in events
+            if event.is_ours and read_epoch(event.stored) == LOG_EPOCH
+        }
 
     def prove(self, policy: Policy | None, anchors: Sequence[tuple[str, bytes]]) -> None:
         """Hold what was brought in against what was signed.
@@ -276,6 +287,7 @@ class _Restoring:
         assert self._target is not None
         if self._is_cut:
             self._target.cut(self.position, self.size)
+            self.erased = self._target.streams_among(self._erased)
         for size, note in sorted(self._heads.items()):
             if size <= self.size:
                 self._target.tree.keep_head(size, note)
@@ -293,88 +305,19 @@ def _checkpoint(note: bytes) -> Checkpoint:
         raise Damage(f"a signed head of the backup is none: {error}") from error
 
 
-def _require_new(path: Path) -> None:
-    if not path.parent.is_dir():
-        raise InputError(f"there is no directory {path.parent}")
-    for end in _BESIDE:
-        beside = path.with_name(path.name + end)
-        if end != "-lock" and beside.exists():
-            raise InputError(f"{beside} is there: a store is only restored to a new path")
-
-
-@contextmanager
-def _keys_beside(path: Path, given: str | Path | None) -> Iterator[Path]:
-    """Copy a key store to where the new store's is looked for; take it away if that fails."""
-    keys = path.with_name(path.name + "-keys")
-    if given is None:
-        yield keys
-        return
-    source = Path(given).expanduser()
-    if keys.exists():
-        raise InputError(f"there is a key store {keys} already")
-    _copy_database(source, keys)
-    try:
-        yield keys
-    except BaseException:
-        keys.unlink(missing_ok=True)
-        raise
-
-
-def _copy_database(source: Path, target: Path) -> None:
-    if not source.is_file():
-        raise KeyMissing(f"there is no key store {source}")
-    try:
-        database, copy = connect(source), connect(target, create=True)
-        try:
-            with copy.backup("main", database, "main") as copying:
-                copying.step()
-        finally:
-            copy.close()
-            database.close()
-        _sync(target)
-    except apsw.Error as error:
-        raise explain(error, target) from error
-
-
-@contextmanager
-def _draft(path: Path) -> Iterator[Path]:
-    """Give a name beside the new store's; nothing of it is left behind."""
-    draft = path.with_name(f".{path.name}.restoring-{secrets.token_hex(8)}")
-    try:
-        yield draft
-    finally:
-        for end in _BESIDE:
-            draft.with_name(draft.name + end).unlink(missing_ok=True)
-
-
-def _record(draft: Path, keys: Path, provider: KeyProvider, went_back: WentBack) -> None:
+def _record(
+    draft: Path, keys: Path, provider: KeyProvider, left: WentBack | None, erased: list[bytes]
+) -> None:
+    """Erase again what was erased later, and record what was left behind."""
     if not keys.exists():
+        count = left.events - left.kept if left else 0
         raise KeyMissing(
-            f"{went_back.events - went_back.kept:,} signed events are left behind, and to record "
+            f"{count:,} signed events and {len(erased):,} erasures are left behind, and to record "
             f"that takes the keys: name the key store, or have it at {keys}"
         )
     with open_store(draft, key=provider, create=False, key_store=keys, snapshots=False) as store:
-        run(note_restore(store.store._engine, went_back))
-
-
-def _put_in_place(draft: Path, path: Path) -> None:
-    """Give the file its name, durably, unless somebody else did meanwhile."""
-    _sync(draft)
-    try:
-        path.hardlink_to(draft)
-        draft.unlink()
-        sync_folder(path.parent)
-    except FileExistsError as error:
-        raise InputError(f"{path} is there: a store is only restored to a new path") from error
-    except OSError as error:
-        raise explain_os(error, path, "made") from error
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        raise explain_os(error, path, "written") from error
-    finally:
-        os.close(descriptor)
+        engine = store.store._engine
+        for stream in erased:
+            engine.sequencer.erase(stream)
+        if left is not None:
+            run(note_restore(engine, left))

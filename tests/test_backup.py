@@ -395,7 +395,9 @@ HARMS: list[tuple[Callable[[Path], None], str, int]] = [
 ]
 
 
-@pytest.mark.parametrize(("harm", "kind", "reached"), HARMS, ids=lambda p: getattr(p, "__name__", ""))
+@pytest.mark.parametrize(
+    ("harm", "kind", "reached"), HARMS, ids=lambda p: getattr(p, "__name__", "")
+)
 def test_a_harmed_backup_is_told_with_its_extent_and_restores_up_to_there(
     path: Path, taken: Path, tmp_path: Path, harm: Callable[[Path], None], kind: str, reached: int
 ) -> None:

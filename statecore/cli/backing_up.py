@@ -317,5 +317,8 @@ def _restored_lines(result: statecore.RestoreResult) -> Iterator[str]:
     if result.left:
         recorded = "which it records" if result.is_recorded else "which is not recorded in it"
         yield f"{result.left:,} signed events were left behind, {recorded}"
+    if result.erased:
+        done = "erased again" if result.is_recorded else "not erased in it, and read as damaged"
+        yield f"{result.erased:,} streams that were erased later are {done}"
     if result.needs_keys:
         yield f"its keys are not in the backup: bring the key store to {path}-keys"

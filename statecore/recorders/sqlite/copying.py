@@ -217,6 +217,11 @@ class CopyTarget:
             "DELETE FROM streams WHERE id NOT IN (SELECT DISTINCT stream FROM events)"
         )
 
+    def streams_among(self, names: Iterable[bytes | str]) -> list[bytes]:
+        """Return those of our streams that are there."""
+        sql = "SELECT 1 FROM streams WHERE name = ?"
+        return [name for name in names if isinstance(name, bytes) and self._ask(sql, (name,))]
+
     def finish(self) -> None:
         """Make it whole; the file is not synced yet."""
         try:
