@@ -25,6 +25,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any, Final
@@ -85,16 +86,16 @@ def measure(folder: Path, arguments: argparse.Namespace) -> list[Row]:
     if shutil.which("restic"):
         ways.append(("sqlite backup and restic", _Restic(folder)))
     for name, way in ways:
-        took = seconds(lambda way=way: way.take(path))
+        took = seconds(partial(way.take, path))
         rows.append({"what": f"{name}: all", "seconds": took, "bytes": size(way.place)})
     fill(path, arguments.more, 1)
     for name, way in ways:
         before = size(way.place)
-        took = seconds(lambda way=way: way.take(path))
+        took = seconds(partial(way.take, path))
         row = {"what": f"{name}: {arguments.more} more", "seconds": took}
         rows.append({**row, "bytes": size(way.place) - before})
     for name, way in ways:
-        took = seconds(lambda way=way: way.restore(folder / "restored.db"))
+        took = seconds(partial(way.restore, folder / "restored.db"))
         rows.append({"what": f"{name}: restore", "seconds": took})
         (folder / "restored.db").unlink()
     return [*rows, *_more(folder, path, arguments.events)]

@@ -317,7 +317,7 @@ def _record(
         )
     with open_store(draft, key=provider, create=False, key_store=keys, snapshots=False) as store:
         engine = store.store._engine
-        for stream in erased:
-            engine.sequencer.erase(stream)
+        if erased:
+            engine.sequencer.erase(lambda: erased)
         if left is not None:
             run(note_restore(engine, left))

@@ -113,8 +113,7 @@ def open(  # noqa: A001 - read as statecore.open
         clock: microseconds since 1970, UTC.
         persistence_module: any persistence module of ``eventsourcing`` in place of a location.
         environment: that module's settings.
-        key_store: the file to keep wrapped data keys in, for such a module; for a SQLite file it
-            is the one of its name with ``-keys``.
+        key_store: the file to keep wrapped data keys in, for such a module, or not beside the log.
         signer: signs the heads of the audit tree, in place of a key that is derived from the log's.
 
     Raises, on entering:
@@ -127,7 +126,6 @@ def open(  # noqa: A001 - read as statecore.open
         raise InputError(f"durability is 'full' or 'relaxed', not {durability!r}")
     if str(location).startswith(("postgresql:", "postgres:")):
         raise InputError("use persistence_module='eventsourcing.postgres' and its environment")
-    is_elsewhere = persistence_module is not None or str(location) == MEMORY
     options = Options(
         provider=provider_from(key, passphrase),
         create=create,
@@ -139,7 +137,7 @@ def open(  # noqa: A001 - read as statecore.open
         environment=environment or {},
         key_store=None if key_store is None else Path(key_store),
         signer=signer,
-        file=None if is_elsewhere else Path(location).expanduser(),
+        file=None if persistence_module else Path(location).expanduser(),
     )
     return Opening(location, persistence_module, options)
 
@@ -275,11 +273,10 @@ class _Parts:
         return [self.engine, *([self._runtime.engine] if self._runtime else [])]
 
     def backup(self, place: str | Path, on_progress: Callable[[int, int], None]) -> BackupResult:
-        path = self._options.file
-        if path is None:
+        if self._options.file is None or str(self._options.file) == MEMORY:
             raise InputError("only a store in a SQLite file can be backed up so")
         self.heads.head()
-        return take(path, place, on_progress=on_progress)
+        return take(self._options.file, place, on_progress=on_progress)
 
     def sweep(self) -> int:
         return self._sweeper.sweep()

@@ -19,7 +19,6 @@ from statecore.cli.arguments import AskPassphrase, Branch, DryRun, Json, Store
 from statecore.cli.auditing import Policy, report_data, report_lines
 from statecore.cli.failures import VERDICT_CODES, report
 from statecore.cli.output import echo, echo_json
-from statecore.cli.progress import advancing, counting
 from statecore.cli.render import printable
 from statecore.events import to_time
 from statecore.log import now
@@ -91,6 +90,8 @@ def run_(
 @contextmanager
 def _taking(store: Path, destination: str, *, sign: bool, passphrase: bool) -> Iterator[Once]:
     """Give what takes a backup once, with the store held open where heads are to be signed."""
+    from statecore.cli.progress import advancing  # slow to import, and needed only here
+
     with advancing("backing up", "events") as on_progress:
         if not sign:
             yield lambda: take(store, destination, on_progress=on_progress)
@@ -194,6 +195,8 @@ def verify(
     statecore backup verify trip.backup
     statecore backup verify trip.backup --policy trip.policy --keys trip.db-keys
     """
+    from statecore.cli.progress import counting  # slow to import, and needed only here
+
     with counting("verifying", "events") as on_progress:
         found = statecore.verify_backup(
             destination,
@@ -276,6 +279,8 @@ def restore(
     statecore backup restore trip.backup restored.db
     statecore backup restore trip.backup before.db --at 2026-03-02T09:30:00Z --keys trip.db-keys
     """
+    from statecore.cli.progress import advancing  # slow to import, and needed only here
+
     with advancing("restoring", "positions") as on_progress:
         result = statecore.restore(
             destination,
