@@ -546,6 +546,22 @@ def test_tidying_removes_nothing_of_what_is_damaged(taken: Path) -> None:
     assert len(segments(taken)) == 6
 
 
+def test_tidying_removes_no_spare_of_a_segment_that_is_not_whole(path: Path, place: Path) -> None:
+    with statecore.open(path, key=KEY, durability="relaxed") as store:
+        write(store, 100)
+    take(path, place, events_max=50)
+    take(path, place.parent / "spare")
+    for file in segments(place.parent / "spare"):
+        shutil.copy(file, place)
+    data = segments(place)[1].read_bytes()
+    segments(place)[1].write_bytes(data[:-1])
+
+    with pytest.raises(Damage):
+        statecore.prune_backup(place)
+
+    assert len(segments(place)) == 3
+
+
 def test_what_a_killed_one_left_behind_goes_after_a_day(taken: Path) -> None:
     draft = taken / f"{DRAFT}0123"
     draft.write_bytes(b"half")

@@ -76,19 +76,19 @@ def prune_backup(
     merging = groups([(name, *_weight(backup, listing, name)) for name in chain[:-keep_segments]])
     merged = [_merge(backup, group, dry_run=dry_run) for group in merging]
     parts = [name for group in merging for name in group]
-    needed = {*chain} - {*parts}
-    covered = [
-        name for name in listing.segments if name not in needed and name.last <= chain[-1].last
-    ]
+    spare = [name for name in listing.segments if name not in chain and name.last <= listing.end]
+    for name in chain if spare else ():
+        if name not in parts:
+            backup.read(name)  # what others are left out for must be whole
     useless = [
-        *map(str, covered),
+        *map(str, [*parts, *spare]),
         *map(head_name, listing.heads[:-keep_heads]),
         *backup.destination.leftovers(),
     ]
     if not dry_run:
-        for name in useless:
-            backup.destination.remove(name)
-    freed = sum(listing.sizes.get(name, 0) for name in useless)
+        for file in useless:
+            backup.destination.remove(file)
+    freed = sum(listing.sizes.get(file, 0) for file in useless)
     return PruneResult(len(parts), len(merged), useless, freed)
 
 

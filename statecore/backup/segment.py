@@ -79,7 +79,8 @@ class Extent:
     size: int
     """Leaves of the audit tree, its own included."""
     first_time: int
-    """Of its first event, in microseconds since 1970, UTC; that of other applications is 0."""
+    """Of its first event of ours, in microseconds since 1970, UTC; where it holds none, that of the
+    last one before."""
     last_time: int
     root_before: bytes
     root: bytes

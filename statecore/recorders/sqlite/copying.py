@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import apsw
 
@@ -43,6 +43,9 @@ _IDS: Final = (
 _ROWS: Final = 4096
 _POSTINGS_MAX: Final = 200_000
 _LOG_EPOCH: Final = 0
+
+
+_Row: TypeAlias = tuple[int, bytes | str, int, str, bytes]
 
 
 class Copied(NamedTuple):
@@ -80,36 +83,32 @@ class CopySource:
 
     def read(self, after: int, events_max: int, bytes_max: int) -> list[Copied]:
         """Return the next events, one at least where there is any."""
-        found: list[Copied] = []
+        found: list[_Row] = []
         size = 0
         while size < bytes_max and len(found) < events_max:
             limit = min(_ROWS, events_max - len(found))
-            rows = self._all(_EVENTS, (after, limit))
-            found += (Copied(*row) for row in rows)
+            rows: list[_Row] = self._all(_EVENTS, (after, limit))
+            found += rows
             size += sum(len(row[4]) for row in rows)
             if len(rows) < limit:
                 break
             after = rows[-1][0]
         return self._with_indexes(found)
 
-    def _with_indexes(self, events: list[Copied]) -> list[Copied]:
+    def _with_indexes(self, rows: list[_Row]) -> list[Copied]:
         spans: dict[bytes | str, tuple[int, int]] = {}
-        for event in events:
-            first, last = spans.get(event.stream, (event.version, event.version))
-            spans[event.stream] = min(first, event.version), max(last, event.version)
+        for _, stream, version, _, _ in rows:
+            first, last = spans.get(stream, (version, version))
+            spans[stream] = min(first, version), max(last, version)
         tags: dict[tuple[bytes | str, int], list[bytes]] = defaultdict(list)
         ids: dict[tuple[bytes | str, int], bytes] = {}
         for stream, (first, last) in spans.items():
-            for tag, *row in self._all(_TOUCHES, (stream, first, last)):
-                for version in versions(*row):
+            for tag, *touches in self._all(_TOUCHES, (stream, first, last)):
+                for version in versions(*touches):
                     if first <= version <= last:
                         tags[stream, version].append(tag)
             ids |= {(stream, at): tag for tag, at in self._all(_IDS, (stream, first, last))}
-        return [
-            event._replace(tags=tags.get(place, ()), id_tag=ids.get(place))
-            for event in events
-            for place in ((event.stream, event.version),)
-        ]
+        return [Copied(*row, tags.get(row[1:3], ()), ids.get(row[1:3])) for row in rows]
 
     def writers(self, numbers: Iterable[int]) -> dict[int, bytes]:
         """Return the prefixes of writers, by number; of those that are there."""
