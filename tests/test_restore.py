@@ -125,7 +125,7 @@ def compare(store: statecore.BlockingStore, restored: Path, at: int) -> None:
     with statecore.open(restored, key=KEY, create=False) as other:
         for name in AGENTS:
             live, there = store.manager(name), other.manager(name)
-            if there.version() == 0:  # it had not begun
+            if history(there, at) == [] and state(there) == {}:  # it had not begun
                 assert state(live, at) in ({}, "erased")
                 continue
             assert state(there) == state(live, at)
@@ -274,6 +274,28 @@ def test_what_was_erased_later_stays_erased(path: Path, place: Path, tmp_path: P
         assert state(store.manager("agent-1")) == "erased"
         assert state(store.manager("agent-2")) != "erased"
     assert statecore.verify(tmp_path / "old.db").findings == []
+
+
+def test_an_agent_that_began_anew_later_can_begin_in_the_past(
+    path: Path, place: Path, tmp_path: Path
+) -> None:
+    with statecore.open(path, key=KEY) as store:
+        store.manager("ada").set_state("n", 1)
+        store.manager("bob").set_state("n", 1)
+        store.erase("bob")
+        store.manager("bob").set_state("n", 2)
+        store.backup(place)
+    old = tmp_path / "old.db"
+    statecore.restore(place, old, at=1, key=KEY, key_store=keys_of(path))
+
+    with statecore.open(old, key=KEY) as store:
+        assert state(store.manager("bob")) == {}
+        store.manager("bob").set_state("n", 3)
+        store.manager("bob").set_state("m", 4)
+
+    with statecore.open(old, key=KEY) as store:
+        assert state(store.manager("bob")) == {"n": 3, "m": 4}
+    assert statecore.verify(old, depth="contents", key=KEY).findings == []
 
 
 # What is held against it
