@@ -4,6 +4,9 @@ from statecore.access import Authority, Context, Decision, validate_access
 from statecore.agent_state import AgentState
 from statecore.appends import WriteOptions
 from statecore.audit_record import AuditEntry, AuditRecord, Standing
+from statecore.backup import BackupResult, PruneResult, prune_backup
+from statecore.backup_check import verify_backup
+from statecore.backup_restore import RestoreResult, restore
 from statecore.blocking import BlockingManager
 from statecore.change import CLEAR, EMPTY, Change
 from statecore.checking import Check, CheckReport
@@ -82,6 +85,7 @@ from statecore.store import BlockingStore, StateStore
 from statecore.transaction import Transaction
 from statecore.values import Unresolved, UnresolvedWarning
 from statecore.verifying import Depth, Finding, Report, Verdict, verify
+from statecore.went_back import WentBack
 
 __all__ = [
     "CLEAR",
@@ -92,6 +96,7 @@ __all__ = [
     "AuditEntry",
     "AuditRecord",
     "Authority",
+    "BackupResult",
     "Birth",
     "BlockingManager",
     "BlockingStore",
@@ -147,9 +152,11 @@ __all__ = [
     "Policy",
     "Position",
     "Principal",
+    "PruneResult",
     "RecordedSchema",
     "Reference",
     "Report",
+    "RestoreResult",
     "RetriesExhausted",
     "Rule",
     "Rulebook",
@@ -181,14 +188,18 @@ __all__ = [
     "Verdict",
     "VersionNotFound",
     "Violation",
+    "WentBack",
     "WriteOptions",
     "WrongExpectedVersion",
     "WrongKey",
     "examine",
     "new_key",
     "open",
+    "prune_backup",
+    "restore",
     "restore_keys",
     "salvage",
     "validate_access",
     "verify",
+    "verify_backup",
 ]

@@ -27,7 +27,7 @@ from statecore.errors import (
 # 3.51.3 repairs a bug of the write-ahead log that can lose committed transactions:
 # https://sqlite.org/wal.html#walresetbug
 _VERSION_MIN: Final = (3, 51, 3)
-_BUSY_MS: Final = 30_000
+BUSY_MS: Final = 30_000
 _STATEMENTS_CACHED: Final = 64
 _CACHE_KIB: Final = 16 * 1024  # a connection; the inner pages of a store of many gigabytes
 _PRIVATE: Final = 0o600
@@ -51,7 +51,7 @@ def connect(path: Path, *, create: bool = False) -> apsw.Connection:
             flags=apsw.SQLITE_OPEN_READWRITE,
             statementcachesize=_STATEMENTS_CACHED,
         )
-        connection.set_busy_timeout(_BUSY_MS)
+        connection.set_busy_timeout(BUSY_MS)
         distrust(connection)
     except apsw.Error as error:
         raise explain(error, path) from error

@@ -6,33 +6,28 @@ import logging
 import os
 import secrets
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from statecore.backup import BackupResult, take
 from statecore.caretaking import Caretaker
 from statecore.database import explain_os
 from statecore.engine import Engine
 from statecore.erasure import settle
 from statecore.errors import (
     InputError,
-    KeyMissing,
     OutcomeUnknown,
     StatecoreError,
     StoreClosed,
     StoreForked,
-    StoreNotFound,
 )
 from statecore.events import Birth
 from statecore.gate import Gate
 from statecore.keys import (
-    FileKeyStore,
     KeyProvider,
     KeyRing,
-    KeyStore,
-    MemoryKeyStore,
     Passphrase,
     default_provider,
     provider_of,
@@ -44,8 +39,7 @@ from statecore.log import Sequencer, now
 from statecore.projections import FoldedKeyHistory, StoredKeyHistory
 from statecore.projections.catalog import births
 from statecore.projections.heads import HeadKeeper
-from statecore.recorders import LogStore, MemoryLog, open_log
-from statecore.recorders.sqlite.datastore import create_datastore
+from statecore.recorders import LogStore
 from statecore.snapshots import NoSnapshots, SnapshotKeeper, WarmRoots, WarmValues
 from statecore.store import BlockingStore, StateStore
 from statecore.stream import Aids
@@ -53,32 +47,14 @@ from statecore.streams import Streams
 from statecore.sweeper import Sweeper
 from statecore.timeline import Timeline
 from statecore.transparency.signers import Ed25519Signer, Signer
+from statecore.unlocking import Options, open_file, open_memory, open_module
 from statecore.waiting import BlockingWaiter, Waiter
 from statecore.xaes import KEY_BYTES
 
 MEMORY: Final = "memory:"
-_SQLITE: Final = "statecore.recorders.sqlite"
-_LOG_ID_BYTES: Final = 16
 _MEBIBYTE: Final = 1024 * 1024
 
 _logger = logging.getLogger("statecore")
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to open a store; ``open`` says what each means."""
-
-    provider: KeyProvider
-    create: bool
-    durability: str
-    cache_mib: int
-    write_seconds: float
-    snapshots: bool
-    clock: Callable[[], int]
-    environment: Mapping[str, str]
-    key_store: Path | None
-    signer: Signer | None
-    check_seconds: float | None
 
 
 def open(  # noqa: A001 - read as statecore.open
@@ -114,7 +90,7 @@ def open(  # noqa: A001 - read as statecore.open
         clock: microseconds since 1970, UTC.
         persistence_module: any persistence module of ``eventsourcing`` in place of a location.
         environment: that module's settings.
-        key_store: the file to keep wrapped data keys in, for such a module.
+        key_store: the file to keep wrapped data keys in, for such a module, or not beside the log.
         signer: signs the heads of the audit tree, in place of a key that is derived from the log's.
         check_seconds: check the store every so many seconds, in the background; see ``last_check``.
 
@@ -140,6 +116,7 @@ def open(  # noqa: A001 - read as statecore.open
         key_store=None if key_store is None else Path(key_store),
         signer=signer,
         check_seconds=check_seconds,
+        file=None if persistence_module else Path(location).expanduser(),
     )
     return Opening(location, persistence_module, options)
 
@@ -179,13 +156,13 @@ class Opening:
     def _wire(self, waiter: Callable[[Sequencer], Waiter]) -> _Parts:
         options = self._options
         if self._module is not None:
-            log, ring = _open_module(self._module, options)
+            log, ring = open_module(self._module, options)
         elif str(self._location) == MEMORY:
-            log, ring = _open_memory(GivenKey(secrets.token_bytes(KEY_BYTES)))
+            log, ring = open_memory(GivenKey(secrets.token_bytes(KEY_BYTES)))
         else:
             path = Path(self._location).expanduser()
             try:
-                log, ring = _open_file(path, options)
+                log, ring = open_file(path, options)
             except OSError as error:
                 raise explain_os(error, path, "opened") from error
         parts = _Parts(log, ring, options, waiter)
@@ -266,7 +243,7 @@ class _Parts:
 
     def runtime(self) -> Engine:
         if self._runtime is None:
-            log, ring = _open_memory(GivenKey(secrets.token_bytes(KEY_BYTES)))
+            log, ring = open_memory(GivenKey(secrets.token_bytes(KEY_BYTES)))
             # What may be done to a state does not depend on how long it lives.
             self._runtime = _Parts(log, ring, self._options, self._new_waiter, self._gate)
         return self._runtime.engine
@@ -276,6 +253,12 @@ class _Parts:
 
     def engines(self) -> list[Engine]:
         return [self.engine, *([self._runtime.engine] if self._runtime else [])]
+
+    def backup(self, place: str | Path, on_progress: Callable[[int, int], None]) -> BackupResult:
+        if self._options.file is None or str(self._options.file) == MEMORY:
+            raise InputError("only a store in a SQLite file can be backed up so")
+        self.heads.head()
+        return take(self._options.file, place, on_progress=on_progress)
 
     def sweep(self) -> int:
         return self._sweeper.sweep()
@@ -315,86 +298,3 @@ def log_signer(ring: KeyRing) -> Ed25519Signer:
 
 def _report(error: StatecoreError) -> None:
     _logger.warning("a background task failed: %s", error)
-
-
-def _open_memory(provider: KeyProvider) -> tuple[LogStore, KeyRing]:
-    log = MemoryLog(secrets.token_bytes(_LOG_ID_BYTES))
-    return log, KeyRing.create(MemoryKeyStore(), provider, log.log_id)
-
-
-def key_store_of(path: Path) -> Path:
-    """Return where the key store of a store's file lies."""
-    return path.with_name(path.name + "-keys")
-
-
-def open_file_log(path: Path, durability: str = "full") -> LogStore:
-    """Open the log in a file, without its keys.
-
-    Raises:
-        StoreNotFound: there is none.
-    """
-    if not _is_there(path):
-        raise StoreNotFound(f"there is no store at {path}")
-    settings = {"SQLITE_DBNAME": str(path), "SQLITE_DURABILITY": durability}
-    return open_log(_SQLITE, settings, b"")
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError as error:
-        raise StoreNotFound(f"there can be no store at {path}: {error.strerror}") from error
-
-
-def _open_file(path: Path, options: Options) -> tuple[LogStore, KeyRing]:
-    keys_path = key_store_of(path)
-    if not _is_there(path) and not options.create:
-        raise StoreNotFound(f"there is no store at {path}")
-    if options.create:
-        create_datastore(path, lambda: _create_keys(path, keys_path, options.provider))
-    log = open_file_log(path, options.durability)
-    try:
-        key_store = FileKeyStore(keys_path)
-        try:
-            return log, KeyRing.open(key_store, options.provider, log.log_id)
-        except BaseException:
-            key_store.close()
-            raise
-    except BaseException:
-        log.close()
-        raise
-
-
-def _create_keys(path: Path, keys_path: Path, provider: KeyProvider) -> bytes:
-    """Make the key store of a new log, and return the log's id."""
-    key_store = FileKeyStore(keys_path, create=True)
-    try:
-        if key_store.has_streams():
-            raise StoreNotFound(
-                f"{path} is missing, but its key store {keys_path} is there: restore the log, or "
-                "move the key store away to begin a new one"
-            )
-        vault = key_store.load()
-        log_id = vault.log_id if vault else secrets.token_bytes(_LOG_ID_BYTES)
-        if vault is None:
-            KeyRing.create(key_store, provider, log_id)
-        else:  # a creation that was interrupted
-            KeyRing.open(key_store, provider, log_id)
-        return log_id
-    finally:
-        key_store.close()
-
-
-def _open_module(module: str, options: Options) -> tuple[LogStore, KeyRing]:
-    log = open_log(module, options.environment, secrets.token_bytes(_LOG_ID_BYTES))
-    key_store: KeyStore
-    if options.key_store is None:
-        if log.last_position() > 1:
-            log.close()
-            raise KeyMissing("say where this log's wrapped keys are, with key_store=")
-        key_store = MemoryKeyStore()
-    else:
-        key_store = FileKeyStore(options.key_store, create=options.create)
-    new = key_store.load() is None
-    ring = (KeyRing.create if new else KeyRing.open)(key_store, options.provider, log.log_id)
-    return log, ring

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Final, Protocol
 
+from statecore.backup import BackupResult
 from statecore.caring import Care
 from statecore.engine import Engine
 from statecore.errors import InputError
@@ -58,6 +60,9 @@ class Parts(Protocol):
     def sweep(self) -> int:
         """End what has expired; return how many states that were."""
 
+    def backup(self, place: str | Path, on_progress: Callable[[int, int], None]) -> BackupResult:
+        """Bring what is new to a backup, signed."""
+
     def close(self) -> None:
         """Write what waits, and let go of everything."""
 
@@ -97,6 +102,9 @@ class Faced:
 
     def sweep(self) -> int:
         return self._parts.sweep()
+
+    def backup(self, place: str | Path, on_progress: Callable[[int, int], None]) -> BackupResult:
+        return self._parts.backup(place, on_progress)
 
     def close(self) -> None:
         self._parts.close()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Unpack
 
 from statecore.access import FULL, Authority
 from statecore.audit_opener import StreamsOpener
 from statecore.audit_record import AuditRecord, Selection, SelectionOptions
+from statecore.backup import BackupResult
 from statecore.custody import KeyCustody
 from statecore.manager import StateManager
 from statecore.parts import Parts
@@ -14,6 +17,7 @@ from statecore.policy import Permission
 from statecore.security import StateSecurityManager
 from statecore.stream import MAIN, StreamName
 from statecore.warden import StoreAccess
+from statecore.went_back import WentBack, restores
 
 
 class StoreProofs:
@@ -62,6 +66,37 @@ class StoreProofs:
         Format: c2sp.org/tlog-policy; witnesses are added by hand.
         """
         return self._parts.heads.policy()
+
+    async def backup(
+        self, place: str | Path, *, on_progress: Callable[[int, int], None] = lambda _, __: None
+    ) -> BackupResult:
+        """Bring to a backup what is new since the last one, under a head signed now.
+
+        Others go on writing meanwhile. What returns is durable there, and was read back; what an
+        interrupted one has done already is not done again. Data keys are not in it.
+
+        Args:
+            place: a folder, or a URL that ``fsspec`` knows (``statecore[backup]``), of this store
+                alone.
+            on_progress: called, from any thread, with how many events are done, of how many.
+
+        Raises:
+            AccessDenied: ``audit`` is not permitted.
+            InputError: the store is in no SQLite file, or the place holds another's backup.
+            Damage: an event is not what the audit tree was made of, or the backup is damaged.
+            StoreFull, StoreReadOnly, StoreFailure, StoreUnsupported: it can't be written there.
+        """
+        self.access.require(Permission.AUDIT)
+        return await self._engine.waiter.away(self._parts.backup, place, on_progress)
+
+    async def restores(self) -> list[WentBack]:
+        """Return when this store was restored to an earlier moment, and from what; oldest first.
+
+        Raises:
+            AccessDenied: ``audit`` is not permitted.
+        """
+        self.access.require(Permission.AUDIT)
+        return await restores(self._engine)
 
     @property
     def keys(self) -> KeyCustody:

@@ -11,7 +11,8 @@ from statecore.keys import FileKeyStore, KeyProvider, KeyRing
 from statecore.keys.backup import KeyContents, open_contents
 from statecore.keys.files import publish
 from statecore.keys.ring import log_key_of
-from statecore.opening import key_store_of, open_file_log, provider_from
+from statecore.opening import provider_from
+from statecore.unlocking import key_store_of, open_file_log
 
 
 def restore_keys(

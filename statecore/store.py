@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from statecore.audit_record import AuditRecord, SelectionOptions
+from statecore.backup import BackupResult
 from statecore.blocking import BlockingManager
 from statecore.caring import BlockingCare, StoreCare
 from statecore.change import CLEAR, Change
@@ -25,6 +27,7 @@ from statecore.stream import MAIN, StreamName
 from statecore.values import check_key, check_text
 from statecore.waiting import BlockingWaiter, run
 from statecore.warden import BlockingAccess, StoreAccess
+from statecore.went_back import WentBack
 
 if TYPE_CHECKING:
     from statecore.metrics import Metrics
@@ -324,6 +327,16 @@ class BlockingStore(BlockingCare):
     def audit(self, **selection: Unpack[SelectionOptions]) -> AuditRecord:
         """Return the audit record, to iterate over with ``for``; see ``StateStore.audit``."""
         return self.store.audit(**selection)
+
+    def backup(
+        self, place: str | Path, *, on_progress: Callable[[int, int], None] = lambda _, __: None
+    ) -> BackupResult:
+        """Bring what is new to a backup; see ``StateStore.backup``."""
+        return run(self.store.backup(place, on_progress=on_progress))
+
+    def restores(self) -> list[WentBack]:
+        """Return when this store was restored to an earlier moment; see ``StateStore.restores``."""
+        return run(self.store.restores())
 
     def statistics(self) -> StoreStatistics:
         """Return how much there is in the store."""

@@ -27,6 +27,12 @@ _OPENINGS: Final = 64  # between looks at what all open streams weigh
 _REPLAY_WEIGHT: Final = 128  # replaying an event costs as much as loading so many more bytes
 
 
+def pseudonym(ring: KeyRing, name: StreamName) -> bytes:
+    """Return all that a log tells of a stream's name: a tag of it."""
+    parts = name if name.generation else name[:2]
+    return ring.log_key.tag(b"s" + pack(list(parts)))
+
+
 class Streams:
     """The open streams of one log, a bounded number of them."""
 
@@ -58,8 +64,7 @@ class Streams:
 
     def id_of(self, name: StreamName) -> bytes:
         """Return the pseudonym of a stream: all that a log tells of its name."""
-        parts = name if name.generation else name[:2]
-        return self.ring.log_key.tag(b"s" + pack(list(parts)))
+        return pseudonym(self.ring, name)
 
     def open(self, name: StreamName, origin: Moment | None = None) -> Stream:
         """Return a stream, opened now or before; its root may be out of date.

@@ -83,13 +83,13 @@ def verify(
         Malformed: the policy is none.
         InputError: an anchor can't be read.
     """
-    trusted, depth = _policy(policy), _depth(depth)
-    known = [Anchor(str(each), _read(Path(each), "anchor")) for each in anchors]
+    trusted, depth = policy_of(policy), _depth(depth)
+    known = [Anchor(str(each), read_outside(Path(each), "anchor")) for each in anchors]
     file, ring = StoreFile(Path(path).expanduser()), None
     try:
         memory = None if remember is None else Path(remember) / f"{file.log_id.hex()}.head"
         if memory is not None and memory.exists():
-            known.append(Anchor("the head remembered", _read(memory, "head remembered")))
+            known.append(Anchor("the head remembered", read_outside(memory, "head remembered")))
         report = Report(file.log_id, depth.value)
         ring = _ring(file, provider_from(key, passphrase)) if depth in _WITH_KEY else None
         try:
@@ -191,13 +191,19 @@ def _remember(memory: Path, last: Head) -> None:
         keep_head(memory, last.note)
 
 
-def _policy(given: Policy | bytes | str | Path | None) -> Policy | None:
+def policy_of(given: Policy | bytes | str | Path | None) -> Policy | None:
+    """Return a policy that is given as such, as what is in its file, or as the file."""
     if given is None or isinstance(given, Policy):
         return given
-    return parse_policy(given if isinstance(given, bytes) else _read(Path(given), "policy"))
+    return parse_policy(given if isinstance(given, bytes) else read_outside(Path(given), "policy"))
 
 
-def _read(path: Path, what: str) -> bytes:
+def read_outside(path: Path, what: str) -> bytes:
+    """Return a file that was kept outside the store.
+
+    Raises:
+        InputError: it can't be read.
+    """
     try:
         return path.expanduser().read_bytes()
     except OSError as error:

@@ -19,7 +19,7 @@ def main() -> None:
             sys.stdout.reconfigure(errors="backslashreplace")  # what the terminal can't spell
         app(prog_name="statecore")
     except ModuleNotFoundError as error:
-        if error.name not in _EXTRAS:
+        if (error.name or "").partition(".")[0] not in _EXTRAS:
             raise
         sys.stderr.write('statecore: the command line is an extra: pip install "statecore[cli]"\n')
         sys.exit(2)

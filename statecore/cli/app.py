@@ -56,6 +56,9 @@ def about() -> None:
     Tell an auditor who did what, and have them verify it without any of this:
       statecore audit list trip.db --actor booker --key spent
       statecore audit export trip.db record --agent trip-planner
+    Keep a copy elsewhere, as agents go on writing; restore it at any moment:
+      statecore backup run trip.db trip.backup
+      statecore backup restore trip.backup restored.db --keys trip.db-keys
     See that all keys are there, and whose:
       statecore keys check trip.db
       statecore keys list trip.db

@@ -31,6 +31,7 @@ ROOMS: Final = (
     ),
     Room("asking", ("blame", "bisect", "what-if", "search"), "To ask"),
     Room("auditing", ("verify", "anchor", "audit"), "To prove"),
+    Room("backing_up", "backup", "To keep a copy"),
     Room("importing", "import", "To bring in"),
     Room("operating", ("doctor", "salvage", "check", "rebuild", "size", "compact"), "To tend"),
     Room("tending", ("metrics", "review", "upgrade"), "To tend"),

@@ -25,7 +25,7 @@ _READ_LOG: Final = (
     "SELECT position, name, version, state FROM events JOIN streams ON streams.id = stream"
     " WHERE position > ? AND topic = ? ORDER BY position LIMIT ?"
 )
-_POSTINGS: Final = (
+POSTINGS: Final = (
     "SELECT first, count, distances FROM touches WHERE stream = ? AND tag = ? AND first <= ?"
     " ORDER BY first DESC LIMIT 1"
 )
@@ -34,7 +34,7 @@ _POSTINGS_BETWEEN: Final = (
     " AND first >= coalesce((SELECT max(first) FROM touches"
     " WHERE stream = ?1 AND tag = ?2 AND first <= ?3), 0) ORDER BY first"
 )
-_KEEP_POSTINGS: Final = (
+KEEP_POSTINGS: Final = (
     "INSERT INTO touches VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
     " SET count = excluded.count, distances = excluded.distances"
 )
@@ -107,7 +107,7 @@ class SqliteReader:
         return [at for row in rows for at in versions(*row) if after < at <= until]
 
     def last_touched(self, stream: bytes, tag: bytes, at: int) -> tuple[int, int]:
-        rows = self._all(_POSTINGS, (self._stream_id(stream), tag, at))
+        rows = self._all(POSTINGS, (self._stream_id(stream), tag, at))
         return last_of(versions(*rows[0]), at) if rows else (0, at)
 
     def find_id(self, stream: bytes, id_tag: bytes) -> int:
@@ -263,7 +263,7 @@ class SqliteTurn:
         if self._postings:
             rows = [*self._full, *self._postings.items()]
             kept = [(*key, row[0], row[2], row[3]) for key, row in rows]
-            self._writer.executemany(_KEEP_POSTINGS, kept)
+            self._writer.executemany(KEEP_POSTINGS, kept)
         if self._ids:
             self._writer.executemany("INSERT INTO ids VALUES (?, ?, ?)", self._ids)
         if self._log.on_commit is not None and self._events:
@@ -292,5 +292,5 @@ class SqliteTurn:
             self._full.append((key, known))  # perhaps written before; once more does no harm
 
     def _load(self, key: Key) -> Postings | None:
-        rows: list[Any] = self._writer.execute(_POSTINGS, (*key, EVERYTHING)).fetchall()
+        rows: list[Any] = self._writer.execute(POSTINGS, (*key, EVERYTHING)).fetchall()
         return read_postings(*rows[0]) if rows else None

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import apsw
 
-from statecore.database import distrust, explain, require_schema, require_sqlite
+from statecore.database import BUSY_MS, distrust, explain, require_schema, require_sqlite
 from statecore.errors import Damage, ForeignSchema, NewerFormat, StoreNotFound, StoreReadOnly
 from statecore.recorders.port import LogRow, Turn
 from statecore.recorders.sqlite.log import SqliteReader
@@ -89,6 +89,7 @@ class StoreFile:
                 uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
             )
             try:
+                connection.set_busy_timeout(BUSY_MS)  # the last one to close holds all others up
                 distrust(connection)
                 connection.execute("BEGIN")
                 connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
