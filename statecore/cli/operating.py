@@ -142,7 +142,7 @@ def check(
 
     \b
     statecore check trip.db
-    statecore check trip.db --only index --every 3600
+    statecore check trip.db --only index
     """
     with opened(store, passphrase=passphrase) as there:
         report = _checked(there, only or [], as_json=as_json)
