@@ -24,6 +24,7 @@ _LEVELS: Final = 8  # of the tree in a tile
 _TILES_AT_ONCE: Final = 16
 _LINKS_MAX: Final = 100_000
 _TILES_CACHED: Final = 64
+_ABOVE_CACHED: Final = 16_384
 
 
 class TreeKeeper:
@@ -100,6 +101,7 @@ class AuditTree:
         """Ask what is kept of a tree, and its events."""
         self.kept = tree
         self._tiles: OrderedDict[tuple[int, int], list[bytes]] = OrderedDict()
+        self._above: dict[tuple[int, int], bytes] = {}
         self._recent: tuple[int, list[LogRow]] = (-1, [])
         self._lock = threading.Lock()
 
@@ -124,13 +126,21 @@ class AuditTree:
         Raises:
             InputError: there is none.
         """
+        known = self._above.get((level, index))
+        if known is not None:
+            return known
         row, height = divmod(level, _LEVELS)
         first, count = index << height, 1 << height
         number, begin = divmod(first, TILE_LEAVES)
         hashes = self._hashes(row, number, begin + count)[begin : begin + count]
         if len(hashes) < count:
             raise InputError(f"the tree has no full subtree {index} at level {level}")
-        return root_of(hashes)
+        node = root_of(hashes)
+        if row:  # what is above the tiles of leaves is in many proofs
+            if len(self._above) >= _ABOVE_CACHED:
+                self._above.clear()
+            self._above[level, index] = node
+        return node
 
     def _hashes(self, row: int, number: int, until: int) -> list[bytes]:
         """Return the hashes in a tile, so many at least, if there are; what is there never changes,
