@@ -272,7 +272,7 @@ class SqliteTurn:
     @property
     def tree(self) -> SqliteTree:
         """The audit tree, to be kept in this turn."""
-        return SqliteTree(self._ask, self._writer, self._stream)
+        return SqliteTree(self._ask, self._writer)
 
     def _ask(self, sql: str, bindings: tuple[Any, ...]) -> list[Any]:
         return self._writer.execute(sql, bindings).fetchall()

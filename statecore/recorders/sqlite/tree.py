@@ -76,22 +76,15 @@ _LAST_HEAD: Final = f"{_SIZED} ORDER BY size DESC LIMIT 1"
 class SqliteTree:
     """The kept part of the audit tree, as ``KeptTree`` says; writes count within a turn only."""
 
-    def __init__(
-        self,
-        ask: Ask,
-        writer: apsw.Connection | None = None,
-        number_of: Callable[[bytes], int] | None = None,
-    ) -> None:
+    def __init__(self, ask: Ask, writer: apsw.Connection | None = None) -> None:
         """Ask a connection.
 
         Args:
             ask: gives all rows of a statement.
             writer: the connection of a turn, to keep anything.
-            number_of: knows the numbers of streams, where that is quicker than to ask.
         """
         self._ask = ask
         self._writer = writer
-        self._number_of = number_of
         self._names: dict[int, Any] = {}  # of streams, by number
 
     def rows(self, after: int, limit: int) -> list[LogRow]:
@@ -141,12 +134,7 @@ class SqliteTree:
         self._write(_KEEP, [(level, number, node, upto)])
 
     def keep_links(self, tile: int, links: dict[bytes, bytes]) -> None:
-        number_of = self._number_of
-        if number_of is None:
-            self._write(_KEEP_LINK, [(tile, link, stream) for stream, link in links.items()])
-        else:
-            rows = [(number_of(stream), tile, link) for stream, link in links.items()]
-            self._write("INSERT OR REPLACE INTO links VALUES (?, ?, ?)", rows)
+        self._write(_KEEP_LINK, [(tile, link, stream) for stream, link in links.items()])
 
     def heads(self, since: int = 0) -> list[tuple[int, bytes]]:
         return self._ask(_HEADS, (since,))
