@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
-from statecore.codec.leaf import NO_LINK, chained_leaf, leaf_entry, leaf_place
+from statecore.codec.leaf import NO_LINK, chained_leaf, leaf_entry
 from statecore.errors import DamagedRecord, InputError
 from statecore.recorders import KeptTree, Links, LogRow, LogStore, Nodes
 from statecore.transparency.merkle import Frontier, covering, leaf_hash, root_of
@@ -51,12 +51,15 @@ class TreeKeeper:
         tiles, upto = tree.last()
         if tree.hashes(1, tiles - 1, 1) != self._newest or len(self._links) > _LINKS_MAX:
             self._links.clear()  # others went on, or what we kept was not written after all
-        while len(rows := tree.rows(upto, TILE_LEAVES * _TILES_AT_ONCE)) >= TILE_LEAVES:
-            for start in range(0, len(rows) - TILE_LEAVES + 1, TILE_LEAVES):
+        there = at_once = TILE_LEAVES * _TILES_AT_ONCE
+        while there == at_once:
+            rows = tree.rows(upto, at_once)
+            there = len(rows)
+            for start in range(0, there - TILE_LEAVES + 1, TILE_LEAVES):
                 tile = rows[start : start + TILE_LEAVES]
                 self._keep(tree, tiles, tile)
                 tiles, upto = tiles + 1, tile[-1][0]
-        self._upto, self._newest = upto, tree.hashes(1, tiles - 1, 1)
+        self._upto = upto
 
     def _keep(self, tree: KeptTree, number: int, rows: Sequence[LogRow]) -> None:
         leaves = link_up(rows, self._links, tree, number)
@@ -64,7 +67,7 @@ class TreeKeeper:
         tree.keep_links(number, ends)
         level, node, upto = 1, root_of(leaves), rows[-1][0]
         tree.keep(level, number, node, upto)
-        tiles = number + 1
+        self._newest, tiles = [node], number + 1
         while tiles % TILE_LEAVES == 0:
             tiles //= TILE_LEAVES
             below = tree.hashes(level, (tiles - 1) * TILE_LEAVES, TILE_LEAVES)
@@ -86,10 +89,11 @@ def link_up(
         tile: which tile.
     """
     leaves = []
-    links.update(tree.links_before(tile, {row[1] for row in rows} - links.keys()))
+    if unknown := {row[1] for row in rows} - links.keys():
+        links.update(tree.links_before(tile, unknown))
     for _, stream, version, stored in rows:
-        link = links.get(stream, NO_LINK)
-        leaf = links[stream] = chained_leaf(leaf_place(stream), version, link, stored)
+        leaf = chained_leaf(stream, version, links.get(stream, NO_LINK), stored)
+        links[stream] = leaf
         leaves.append(leaf)
     return leaves
 

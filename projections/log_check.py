@@ -11,7 +11,7 @@ from hashlib import sha256
 from itertools import pairwise
 from typing import Final
 
-from statecore.codec.leaf import NO_LINK, chained_leaf, leaf_place
+from statecore.codec.leaf import NO_LINK, chained_leaf
 from statecore.errors import InputError
 from statecore.projections.audit_tree import TILE_LEAVES, AuditTree
 from statecore.projections.findings import Report
@@ -24,10 +24,9 @@ _ROWS: Final = 16 * TILE_LEAVES
 class _Chain:
     """One stream, as far as it was hashed."""
 
-    __slots__ = ("kept", "link", "links", "place", "version")
+    __slots__ = ("kept", "link", "links", "version")
 
-    def __init__(self, stream: bytes, version: int) -> None:
-        self.place = leaf_place(stream)
+    def __init__(self, version: int) -> None:
         self.version = version
         self.link = NO_LINK
         self.links = sha256()  # over what is to be kept of it
@@ -116,11 +115,11 @@ class LogCheck:
         for position, stream, version, stored in rows:
             chain = chains.get(stream)
             if chain is None:  # a fork begins behind its parent's versions
-                chain = chains[stream] = _Chain(stream, version - 1)
+                chain = chains[stream] = _Chain(version - 1)
             if version != chain.version + 1:
                 self._tell_order(stream, version, chain.version, position)
             chain.version = version
-            leaf = chain.link = chained_leaf(chain.place, version, chain.link, stored)
+            leaf = chain.link = chained_leaf(stream, version, chain.link, stored)
             leaves.append(leaf)
         return leaves
 

@@ -17,6 +17,7 @@ from statecore.errors import Malformed
 
 LEAF_FORMAT: Final = b"\x01"  # On disk. Never renumber.
 NO_LINK: Final = bytes(32)
+_HASHED: Final = b"\x00" + LEAF_FORMAT  # what the hash of a leaf, in RFC 9162, begins with
 _STREAM_AT: Final = 1
 _VERSION_AT: Final = 17
 _LINK_AT: Final = 25
@@ -48,23 +49,12 @@ def leaf_entry(stream: bytes, version: int, link: bytes, stored: bytes) -> bytes
     return b"".join((LEAF_FORMAT, stream, version.to_bytes(8, "big"), link, digest, stored[:at]))
 
 
-def leaf_place(stream: bytes) -> bytes:
-    """Return what the entries of a stream begin with, behind the byte that makes it a leaf."""
-    return b"\x00" + LEAF_FORMAT + stream
-
-
-def chained_leaf(place: bytes, version: int, link: bytes, stored: bytes) -> bytes:
-    """Return the leaf hash of an entry: what ``leaf_hash(leaf_entry(...))`` does, for very many.
-
-    Args:
-        place: of the stream (``leaf_place``).
-        version: of the event.
-        link: the leaf hash of the stream's event before.
-        stored: the event.
-    """
+def chained_leaf(stream: bytes, version: int, link: bytes, stored: bytes) -> bytes:
+    """Return the leaf hash of an entry: what ``leaf_hash(leaf_entry(...))`` does, for very many."""
     at = header_length(stored)
     digest = sha256(stored[at:]).digest()
-    return sha256(place + version.to_bytes(8, "big") + link + digest + stored[:at]).digest()
+    said = _HASHED + stream + version.to_bytes(8, "big") + link + digest + stored[:at]
+    return sha256(said).digest()
 
 
 def read_entry(entry: bytes) -> Leaf:
