@@ -59,6 +59,7 @@ class Stream:
         self.lock = threading.Lock()
         self.sealer: Sealer
         self._tags: dict[str, bytes] = {}
+        self._alive: list[DataKey] = []  # by epoch
         self._first = 0
 
     def load_keys(self, keys: Mapping[int, DataKey | None], current: int | None = None) -> None:
@@ -70,8 +71,9 @@ class Stream:
         for epoch in self.keys.keys() - keys.keys() - {LOG_EPOCH}:
             del self.keys[epoch]
         self._tags.clear()
-        alive = [key.since for epoch, key in self.keys.items() if key and epoch != LOG_EPOCH]
-        self._first = min(alive, default=0)
+        alive = [key for epoch, key in sorted(self.keys.items()) if key and epoch != LOG_EPOCH]
+        self._alive = alive
+        self._first = min((key.since for key in alive), default=0)
         self.use_key(max(self.keys) if current is None else current)
 
     def use_key(self, epoch: int) -> None:
@@ -115,8 +117,7 @@ class Stream:
     @property
     def tag_key(self) -> DataKey:
         """The data key that makes the tags: the oldest there is, whatever keys came after it."""
-        keys = [key for epoch, key in sorted(self.keys.items()) if key and epoch != LOG_EPOCH]
-        return keys[0]
+        return self._alive[0]
 
     def tag(self, key: str) -> bytes:
         """Return the tag that stands for a key in indexes."""

@@ -45,6 +45,7 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 _DATETIME: Final = struct.Struct(">qi")  # microseconds of local time, UTC offset in seconds
 
 _ATOMS: Final = frozenset({type(None), bool, int, float, str, bytes, datetime, Decimal, UUID})
+_EXACT: Final = frozenset({type(None), bool, int, str, bytes, UUID})  # equal is the same
 
 
 def pack(value: Value, path: Path = ()) -> bytes:
@@ -176,15 +177,18 @@ def same(left: Value, right: Value) -> bool:
     ``1``, ``True`` and ``1.0`` are three values, ``0.0`` and ``-0.0`` are two, NaN is one. The
     order of a map's keys does not matter. A merge or a diff that is laxer loses updates.
     """
-    if type(left) is not type(right):
+    kind = type(left)
+    if kind is not type(right):
         return False
-    if type(left) is dict:
+    if kind in _EXACT:
+        return left == right  # type: ignore[no-any-return]
+    if kind is dict:
         return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
-    if type(left) is list:
+    if kind is list:
         return len(left) == len(right) and all(map(same, left, right))
-    if type(left) is Unresolved:
+    if kind is Unresolved:
         return bool(left == right)
-    if type(left) is float and left != left:  # noqa: PLR0124 - so is NaN, whatever its bits
+    if kind is float and left != left:  # noqa: PLR0124 - so is NaN, whatever its bits
         return bool(right != right)  # noqa: PLR0124
     return pack(left) == pack(right)
 

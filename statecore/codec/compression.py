@@ -43,8 +43,8 @@ _SEARCHES: Final[dict[int, dict[str, int]]] = {
     },
     _MIDDLING: {
         "window_log": 17,
-        "chain_log": 15,
-        "hash_log": 15,
+        "chain_log": 13,
+        "hash_log": 13,
         "search_log": 2,
         "min_match": 4,
         "target_length": 16,

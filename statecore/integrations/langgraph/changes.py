@@ -134,13 +134,16 @@ def change_of(
     """
     state, operations = base.state, dict[str, Operation]()
     lists: dict[str, list[Any]] = {}
+    unchanged = _unchanged(envelope, base.envelope)
     for name, thing in values.items():
+        if type(thing) is not list and name in unchanged:
+            continue
         key = layout.channel_key(namespace, name)
         if type(thing) is list:
             # A reducer may go on with the list itself, even while this is recorded.
             thing = lists[key] = thing.copy()  # noqa: PLW2901
-        if base.envelope is not None and _is_unchanged(name, envelope, base.envelope):
-            continue
+            if name in unchanged:
+                continue
         old = state.packed(key)
         operation = _operation(key, old, thing, objects, growing)
         if operation is not None:
@@ -167,12 +170,14 @@ def says_nothing(change: Change) -> bool:
     )
 
 
-def _is_unchanged(name: str, envelope: Envelope, before: Envelope) -> bool:
-    """Tell whether a channel has the version that it had in the parent."""
-    if name not in before.channels:
-        return False
-    version = envelope.rest.get("channel_versions", {}).get(name)
-    return version is not None and version == before.rest.get("channel_versions", {}).get(name)
+def _unchanged(envelope: Envelope, before: Envelope | None) -> set[str]:
+    """Return the channels that have a value, of the version that they had in the parent."""
+    if before is None:
+        return set()
+    old: dict[str, Any] = before.rest.get("channel_versions", {})
+    new: dict[str, Any] = envelope.rest.get("channel_versions", {})
+    known = {name for name, version in new.items() if name in old and version == old[name]}
+    return known.intersection(before.channels)
 
 
 def _operation(

@@ -194,7 +194,7 @@ def change_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> Chang
             inner = change_between(old, new)
             if inner.operations:
                 operations[key] = Patch(inner)
-        elif type(old) is not kind or old != new or (kind is list and not same(old, new)):
+        elif not same(old, new):
             operations[key] = Put(pack(new))
     return Change(operations)
 
@@ -264,7 +264,8 @@ def _time_of(checkpoint_id: str) -> datetime:
     Raises:
         ValueError: it does not say.
     """
-    made = UUID(checkpoint_id)
+    known = tight(checkpoint_id)  # which is asked for again, as the next one's parent
+    made = UUID(known) if isinstance(known, str) else known
     if made.version != _VERSION_WITH_TIME:
         raise ValueError("no UUID of version 6")
     high, rest = made.int >> 80, made.int >> 64 & 0x0FFF

@@ -20,6 +20,7 @@ from statecore.values import Value, pack, unpack_special
 _MARK: Final = "lc:"  # on disk
 _MARK_BYTES: Final = _MARK.encode()
 _LIBRARY_BYTES_MAX: Final = 64 * 1024 * 1024  # packed
+_NAMES: Final = frozenset({str})
 _PLAIN: Final = frozenset({str, int, float, bool, type(None), bytes})
 
 
@@ -36,7 +37,9 @@ class Objects:
             return thing
         if kind is list:
             return [self.value(item) for item in thing]
-        if kind is dict and all(type(key) is str for key in thing) and not _is_marked(thing):
+        if kind is dict and _NAMES.issuperset(map(type, thing)) and not _is_marked(thing):
+            if _PLAIN.issuperset(map(type, thing.values())):
+                return thing.copy()
             return {key: self.value(item) for key, item in thing.items()}
         return self._serialized(thing)
 
