@@ -1,17 +1,17 @@
 """An event-sourced state engine for AI agents: every change recorded, sealed, travelled through."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
 from statecore.access import Authority, Context, Decision, validate_access
 from statecore.agent_state import AgentState
 from statecore.appends import WriteOptions
 from statecore.audit_record import AuditEntry, AuditRecord, Standing
 from statecore.backup import BackupResult, PruneResult, prune_backup
-from statecore.backup_check import verify_backup
-from statecore.backup_restore import RestoreResult, restore
 from statecore.blocking import BlockingManager
 from statecore.change import CLEAR, EMPTY, Change
 from statecore.checking import Check, CheckReport
 from statecore.custody import KeyEntry, KeyReport
-from statecore.doctor import Examination, examine
 from statecore.errors import (
     AccessDenied,
     BranchExists,
@@ -77,15 +77,20 @@ from statecore.parts import StoreStatistics
 from statecore.policy import Condition, Permission, Policy, Principal, Rule
 from statecore.references import Reference
 from statecore.register import Branch
-from statecore.restoring import restore_keys
 from statecore.rulebook import RecordedSchema, Rulebook
-from statecore.salvaging import Salvaged, salvage
 from statecore.security import ImportedState, StateSecurityManager
 from statecore.store import BlockingStore, StateStore
 from statecore.transaction import Transaction
 from statecore.values import Unresolved, UnresolvedWarning
-from statecore.verifying import Depth, Finding, Report, Verdict, verify
 from statecore.went_back import WentBack
+
+if TYPE_CHECKING:
+    from statecore.backup_check import verify_backup
+    from statecore.backup_restore import RestoreResult, restore
+    from statecore.doctor import Examination, examine
+    from statecore.restoring import restore_keys
+    from statecore.salvaging import Salvaged, salvage
+    from statecore.verifying import Depth, Finding, Report, Verdict, verify
 
 __all__ = [
     "CLEAR",
@@ -203,3 +208,31 @@ __all__ = [
     "verify",
     "verify_backup",
 ]
+
+_LATER: Final = {
+    "Depth": "verifying",
+    "Examination": "doctor",
+    "Finding": "verifying",
+    "Report": "verifying",
+    "RestoreResult": "backup_restore",
+    "Salvaged": "salvaging",
+    "Verdict": "verifying",
+    "examine": "doctor",
+    "restore": "backup_restore",
+    "restore_keys": "restoring",
+    "salvage": "salvaging",
+    "verify": "verifying",
+    "verify_backup": "backup_check",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import what few use when it is first asked for: a command of the shell begins sooner."""
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -234,10 +234,14 @@ def test_contact_with_eventsourcing_stays_in_the_recorders() -> None:
 def test_the_face_is_sorted_and_whole() -> None:
     tree = ast.parse((ROOT / "statecore/__init__.py").read_text())
     imported = {
-        alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("statecore")
+        for alias in node.names
     }
 
     assert set(statecore.__all__) == imported
+    assert all(getattr(statecore, name) is not None for name in statecore.__all__)
     assert statecore.__all__ == sorted(statecore.__all__, key=lambda n: (not n.isupper(), n))
 
 
