@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from statecore.codec.leaf import NO_LINK, leaf_entry
+from statecore.codec.leaf import NO_LINK, chained_leaf
 from statecore.errors import Damage
 from statecore.recorders.sqlite.copying import Copied
-from statecore.transparency.merkle import Frontier, leaf_hash
+from statecore.transparency.merkle import Frontier
 
 VERSION_END = 1 << 63
 
@@ -61,6 +61,6 @@ class Leaves:
             if type(stream) is not bytes or not 0 < version < VERSION_END:
                 raise Damage("an event is of a stream or a version that none can be of")
             link = links.get(stream) or self._link_of(stream) or NO_LINK
-            leaf = links[stream] = leaf_hash(leaf_entry(stream, version, link, stored))
+            leaf = links[stream] = chained_leaf(stream, version, link, stored)
             leaves.append(leaf)
         self.frontier.extend(leaves)
