@@ -318,6 +318,6 @@ def _record(
     with open_store(draft, key=provider, create=False, key_store=keys, snapshots=False) as store:
         engine = store.store._engine
         if erased:
-            engine.sequencer.erase(lambda: erased)
+            engine.sequencer.erase(lambda: erased, reason="was erased before the restore")
         if left is not None:
             run(note_restore(engine, left))

@@ -37,6 +37,9 @@ class EventType(IntEnum):
     REKEYED = 11  # from here on new events are sealed with a new data key
 
 
+EXPIRED: Final = "its time to live ended"  # why, in the event that says that a state was erased
+
+
 class Kind(StrEnum):
     """How long a state lives and who writes it. On disk. Never rename."""
 

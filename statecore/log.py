@@ -122,14 +122,19 @@ class Sequencer:
             self._thread.start()
         self._signal.put(True)
 
-    def erase(self, choose: Callable[[], Collection[bytes]]) -> Collection[bytes]:
+    def erase(
+        self,
+        choose: Callable[[], Collection[bytes]],
+        actor: str | None = None,
+        reason: str | None = None,
+    ) -> Collection[bytes]:
         """Destroy the data keys of streams, after events that say so; return which were.
 
         They are chosen when nobody else can write.
         """
         try:
             with self._lock:
-                return self._scribe.erase(choose)
+                return self._scribe.erase(choose, actor, reason)
         finally:
             if self._queue:
                 self.wake()  # who came meanwhile found the lock taken

@@ -14,7 +14,7 @@ from statecore.codec import Record, Sealer, Writer, pack_body, read_epoch, read_
 from statecore.codec.record import TYPE, make_body
 from statecore.conflicts import Pending
 from statecore.errors import Conflict, LimitExceeded, StoreFailure
-from statecore.events import EventType, join
+from statecore.events import EXPIRED, EventType, join
 from statecore.gate import Gate
 from statecore.judge import Judge
 from statecore.keys import DataKey
@@ -67,10 +67,15 @@ class Scribe:
                 self._writer = page.writer if page.last_number < _SEQUENCES_MAX else None
                 accepted = [append for append in accepted if append.stream.id not in written]
         if page.expired:
-            self.erase(lambda: self._ring.expired(now))
+            self.erase(lambda: self._ring.expired(now), reason=EXPIRED)
         return accepted + page.postponed
 
-    def erase(self, choose: Callable[[], Collection[bytes]]) -> Collection[bytes]:
+    def erase(
+        self,
+        choose: Callable[[], Collection[bytes]],
+        actor: str | None = None,
+        reason: str | None = None,
+    ) -> Collection[bytes]:
         """Append to streams the event that says that their data keys are destroyed; destroy them.
 
         In this order, and all events before any key: a kill in between leaves keys too many, which
@@ -78,12 +83,13 @@ class Scribe:
         streams is chosen within the turn: somebody who was faster may have begun one anew, and that
         must not be destroyed with the old one. Returns which were.
         """
+        body = pack_body(make_body((), actor, reason, EventType.ERASED))
         with self._log.turn() as turn:
             self._ring.begin()
             chosen = choose()
             self._look_around(turn.freshness)
             writer = self._writer or self._new_writer(turn)
-            ending = [stream_id for stream_id in chosen if self._end(turn, stream_id, writer)]
+            ending = [each for each in chosen if self._end(turn, each, writer, body)]
             ended = set(chosen) - set(ending)
             if ending:
                 ended |= turn.commit()
@@ -92,14 +98,13 @@ class Scribe:
             for stream_id in ended:
                 self._streams.forget(stream_id)  # before the turn's end tells watchers to look
         left = set(chosen) - ended  # in which others were faster; not every log is ours alone
-        return {*ended, *self.erase(lambda: left)} if left else ended
+        return {*ended, *self.erase(lambda: left, actor, reason)} if left else ended
 
-    def _end(self, turn: Turn, stream_id: bytes, writer: Writer) -> bool:
+    def _end(self, turn: Turn, stream_id: bytes, writer: Writer, body: bytes) -> bool:
         """Append the event that says so, unless it is there already or nothing ever was."""
         for version, _, stored in self._log.read(stream_id, 0, EVERYTHING, 1, back=True):
             if read_epoch(stored) == LOG_EPOCH:
                 return False
-            body = pack_body(make_body((), type=EventType.ERASED))
             sealer = Sealer(self._log.log_id, stream_id, {}, self._log.prefix_of)
             key, at = self._ring.log_key, self._next_time()
             _, erased = sealer.seal(key, version + 1, at, body, writer)

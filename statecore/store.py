@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -77,12 +77,10 @@ class StateStore(StoreProofs, StoreCare):
             raise InputError("a temporary state, and no other, has a ttl")
         ttl = None if ttl is None else time_to_live(ttl)
         engine = self._parts.runtime() if kind == Kind.RUNTIME else self._engine
-        if actor is None and self._authority.principals:
-            actor = self._authority.principals[0].id
         return StateManager(
             engine,
             StreamName(agent_id, MAIN),
-            actor=actor,
+            actor=self._own_actor() if actor is None else actor,
             kind=kind,
             ttl=ttl,
             subject=subject,
@@ -158,29 +156,45 @@ class StateStore(StoreProofs, StoreCare):
         """
         return await self._engine.waiter.away(self._parts.sweep)
 
-    async def erase(self, agent_id: str) -> None:
+    async def erase(
+        self, agent_id: str, *, actor: str | None = None, reason: str | None = None
+    ) -> None:
         """Destroy the data keys of an agent's state, on every branch: nothing of it can be read.
 
         The sealed events stay, and an event on each branch says that it was erased. Writing to the
         agent begins anew. What was never written is erased already.
 
+        Args:
+            agent_id: whose.
+            actor: who erases; where a principal does, its id by default.
+            reason: why. Both stay readable with the store's keys, for good: name no data in it.
+
         Raises:
+            InputError: the actor or the reason is none.
             AccessDenied: ``erase`` is not permitted, or forbidden for any key of it.
         """
         self.access.require(Permission.ERASE, agent_id)
         whose = StreamName(self.manager(agent_id).agent_id)
         branches = await _Housekeeper(self._engine, whose).branches_ever()
         found = [self._engine.streams.id_of(name) for name in branches]
-        await self._engine.waiter.away(self._engine.sequencer.erase, lambda: found)
+        await self._erase(self._engine, lambda: found, actor, reason)
 
-    async def erase_subject(self, subject: str) -> list[str]:
+    async def erase_subject(
+        self, subject: str, *, actor: str | None = None, reason: str | None = None
+    ) -> list[str]:
         """Destroy the data keys of all states that hold a subject's data; return whose they were.
 
         Those are the agents that were begun with that ``subject``, on all of their branches, with
         those of this process's runtime states. All or none: one turn records that they are erased,
         and keys that a kill leaves are destroyed when the store is next opened.
 
+        Args:
+            subject: whose data.
+            actor: who erases; where a principal does, its id by default.
+            reason: why. Both stay readable with the store's keys, for good: name no data in it.
+
         Raises:
+            InputError: the actor or the reason is none.
             AccessDenied: ``erase`` is not permitted for one of them; nothing was erased.
         """
         found: set[str] = set()
@@ -191,8 +205,24 @@ class StateStore(StoreProofs, StoreCare):
                 self.access.require(Permission.ERASE, birth.agent_id)
         for engine in self._parts.engines():
             choose = partial(self._streams_of, subject, engine, found)
-            await engine.waiter.away(engine.sequencer.erase, choose)
+            await self._erase(engine, choose, actor, reason)
         return sorted(found)
+
+    async def _erase(
+        self,
+        engine: Engine,
+        choose: Callable[[], Collection[bytes]],
+        actor: str | None,
+        reason: str | None,
+    ) -> None:
+        for what, text in (("actor", actor), ("reason", reason)):
+            if text is not None:
+                check_text(what, text)
+        erase = partial(engine.sequencer.erase, choose, actor or self._own_actor(), reason)
+        await engine.waiter.away(erase)
+
+    def _own_actor(self) -> str | None:
+        return self._authority.principals[0].id if self._authority.principals else None
 
     def _streams_of(self, subject: str, engine: Engine, agents: set[str]) -> list[bytes]:
         """Return the streams of the agents that hold a subject's data, and add these agents."""
@@ -294,9 +324,9 @@ class BlockingStore(BlockingCare):
         """Return the same open store for coroutines; see ``StateStore.for_tasks``."""
         return self.store.for_tasks()
 
-    def erase(self, agent_id: str) -> None:
+    def erase(self, agent_id: str, *, actor: str | None = None, reason: str | None = None) -> None:
         """Destroy the data keys of an agent's state; see ``StateStore.erase``."""
-        run(self.store.erase(agent_id))
+        run(self.store.erase(agent_id, actor=actor, reason=reason))
 
     def signed_head(self) -> bytes:
         """Return a signed head of all that was recorded; see ``StateStore.signed_head``."""
@@ -310,9 +340,11 @@ class BlockingStore(BlockingCare):
         """Return the policy that trusts the key of this log; see ``StateStore.audit_policy``."""
         return run(self.store.audit_policy())
 
-    def erase_subject(self, subject: str) -> list[str]:
+    def erase_subject(
+        self, subject: str, *, actor: str | None = None, reason: str | None = None
+    ) -> list[str]:
         """Destroy the data keys of a subject's states; see ``StateStore.erase_subject``."""
-        return run(self.store.erase_subject(subject))
+        return run(self.store.erase_subject(subject, actor=actor, reason=reason))
 
     @property
     def keys(self) -> BlockingKeyCustody:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from statecore.errors import StatecoreError
+from statecore.events import EXPIRED
 from statecore.keys import KeyRing
 from statecore.log import Sequencer
 
@@ -36,7 +37,7 @@ class Sweeper:
         now = self._clock()
         if not self._ring.expired(now):
             return 0
-        return len(self._sequencer.erase(lambda: self._ring.expired(now)))
+        return len(self._sequencer.erase(lambda: self._ring.expired(now), reason=EXPIRED))
 
     def attend(self) -> None:
         """Look anew at what will expire next, in a thread from now on."""

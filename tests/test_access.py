@@ -997,7 +997,10 @@ def test_reading_is_recorded_at_the_level_that_was_chosen(
 def test_erasing_and_looking_at_the_record_is_always_recorded(shared: BlockingStore) -> None:
     root, bob = shared.as_principal("root"), shared.as_principal("bob")
     root.manager("y").set_state("k", 1)
-    root.erase("y")
+    root.erase("y", reason="asked for")
+    assert [
+        (e.event.actor, e.event.reason) for e in root.audit() if e.event and e.event.type == 3
+    ] == [("root", "asked for")]
     root.access.require("export", "y")
     bob.access.denials()
 

@@ -153,6 +153,39 @@ def test_a_record_can_be_read_again_and_tells_what_is_erased_meanwhile(path: Pat
         assert [entry.standing for entry in record].count(Standing.ERASED) == PAGE_EVENTS + 10
 
 
+def test_an_erasure_says_who_did_it_and_why(filled: Any) -> None:
+    filled.erase("ada", actor="dpo", reason="ticket 7")
+
+    erasures = [
+        entry for entry in filled.audit() if entry.event and entry.event.type.name == "ERASED"
+    ]
+
+    first, *ours = [(e.agent_id, e.event.actor, e.event.reason) for e in erasures]
+    assert first[1:] == (None, None)
+    assert {each[1:] for each in ours} == {("dpo", "ticket 7")}
+
+
+def test_what_expired_says_so(path: Path, clock: Clock) -> None:
+    with statecore.open(path, key=KEY, clock=clock) as store:
+        store.manager("chat", kind="temporary", ttl=5).set_state("n", 1)
+        clock.tick(6)
+        store.manager("chat", kind="temporary", ttl=5).set_state("n", 2)
+
+        erasures = [e.event for e in store.audit() if e.event and e.event.type.name == "ERASED"]
+
+    assert [(event.actor, event.reason) for event in erasures] == [(None, "its time to live ended")]
+
+
+@pytest.mark.parametrize("said", [{"actor": 7}, {"reason": "\ud800"}])
+def test_an_erasure_that_says_nonsense_erases_nothing(path: Path, said: dict[str, Any]) -> None:
+    with statecore.open(path, key=KEY) as store:
+        store.manager("ada").set_state("n", 1)
+        with pytest.raises(statecore.InputError):
+            store.erase("ada", **said)
+
+        assert store.manager("ada").get_state("n") == 1
+
+
 def test_memory_does_not_grow_with_the_log(path: Path) -> None:
     with statecore.open(path, key=KEY, durability="relaxed", cache_mib=1) as store:
         for number in range(5 * PAGE_EVENTS):

@@ -95,7 +95,10 @@ def test_erasing_asks_first_and_says_what_is_not_there(path: Path) -> None:
     assert "no agent user-42" in fails(1, "keys", "erase", path, "user-42", "--agent", "--yes")
 
     assert run("keys", "erase", path, "user-42", stdin="y\n").out.endswith("erased chat\n")
-    assert run("keys", "erase", path, "plan", "--agent", "--yes").out == "erased plan\n"
+    said = ("--actor", "dpo", "--reason", "ticket 7")
+    assert run("keys", "erase", path, "plan", "--agent", "--yes", *said).out == "erased plan\n"
+    listed = run("audit", "list", path, "--actor", "dpo", "--json").out
+    assert '"ticket 7"' in listed
 
     assert "was erased" in fails(1, "get", path, "chat", "n")
     assert "was erased" in fails(1, "get", path, "plan", "n")

@@ -160,6 +160,8 @@ def erase(
         str, typer.Argument(metavar="SUBJECT", help="Whose data.", show_default=False)
     ],
     agent: Annotated[bool, typer.Option("--agent", help="It is an agent's id.")] = False,
+    actor: Actor = None,
+    reason: Reason = None,
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
     passphrase: AskPassphrase = False,
     as_json: Json = False,
@@ -170,7 +172,7 @@ def erase(
     store from before still hold the keys: delete those.
 
     \b
-    statecore keys erase trip.db user-42
+    statecore keys erase trip.db user-42 --actor dpo --reason "asked for, ticket 7"
     statecore keys erase trip.db trip-planner --agent
     """
     with opened(store, passphrase=passphrase) as there:
@@ -185,9 +187,9 @@ def erase(
         if not yes:
             typer.confirm(printable(f"Erase {', '.join(ids)}, for good?"), abort=True, err=True)
         if agent:
-            there.erase(whose)
+            there.erase(whose, actor=actor, reason=reason)
         else:
-            ids = there.erase_subject(whose)
+            ids = there.erase_subject(whose, actor=actor, reason=reason)
     if as_json:
         echo_json({"erased": ids})
     else:
