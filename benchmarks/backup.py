@@ -4,7 +4,8 @@
 
 A store of so many events of a hundred agents, each a value of about 170 bytes on one of twenty
 keys, is backed up to an empty folder, then again after some more; verified; tidied; restored, whole
-and to its middle.
+to its middle, and to random points, each of which is compared, agent by agent, with the history
+that the store still has.
 
 - copy and age: SQLite's backup of the whole file, then ``age`` over it: what is done by hand. It
   has no incremental form, so that the second time costs as much as the first
@@ -21,6 +22,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import random
 import shutil
 import subprocess
 import time
@@ -98,7 +100,8 @@ def measure(folder: Path, arguments: argparse.Namespace) -> list[Row]:
         took = seconds(partial(way.restore, folder / "restored.db"))
         rows.append({"what": f"{name}: restore", "seconds": took})
         (folder / "restored.db").unlink()
-    return [*rows, *_more(folder, path, arguments.events)]
+    rows += _more(folder, path, arguments.events)
+    return [*rows, _points(folder, path, arguments)]
 
 
 def _more(folder: Path, path: Path, events: int) -> list[Row]:
@@ -131,6 +134,26 @@ def _more(folder: Path, path: Path, events: int) -> list[Row]:
             "seconds": seconds(lambda: _restore_and_read(place, tree, path)),
         },
     ]
+
+
+def _points(folder: Path, path: Path, arguments: argparse.Namespace) -> Row:
+    """Restore to random points, and compare each with the live history."""
+    chance, took, compared = random.Random(arguments.points), [], 0
+    with statecore.open(path, key=KEY) as live:
+        agents = [live.manager(birth.agent_id) for birth in live.agents()]
+        for _ in range(arguments.points):
+            point, target = chance.randint(1, arguments.events), folder / "point.db"
+            restore = partial(statecore.restore, folder / "ours", target, key=KEY)
+            took.append(seconds(partial(restore, at=point, key_store=f"{path}-keys")))
+            with statecore.open(target, key=KEY) as restored:
+                for agent in agents:
+                    there = restored.manager(agent.agent_id).at()
+                    assert there == agent.at(statecore.Position(point)), (point, agent.agent_id)
+                    compared += 1
+            for file in folder.glob("point.db*"):
+                file.unlink()
+    what = "statecore: restores to random points, all equal"
+    return {"what": what, "points": len(took), "states": compared, "seconds": round(sum(took), 1)}
 
 
 def _restore_and_read(place: Path, restored: Path, path: Path) -> None:
@@ -220,4 +243,4 @@ class _Restic(_Way):
 
 
 if __name__ == "__main__":
-    main("backup", measure, events=1_000_000, more=1_000)
+    main("backup", measure, events=1_000_000, more=1_000, points=20)
