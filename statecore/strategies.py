@@ -79,6 +79,10 @@ def _is_nan(value: Value) -> bool:
     return isinstance(value, float) and math.isnan(value)
 
 
+def _is_finite(value: Value) -> bool:
+    return value.is_finite() if isinstance(value, Decimal) else True
+
+
 def summed(base: Packed | None, ours: Side, theirs: Side) -> Chosen:
     """Add up what both sides added, however they did it; exactly, but for floats."""
     values = _whole(ours.value, theirs.value, *(() if base is None else (base,)))
@@ -87,12 +91,12 @@ def summed(base: Packed | None, ours: Side, theirs: Side) -> Chosen:
     mine, others, before = (*values, type(values[0])())[:3]
     if isinstance(mine, float):
         return pack(before + ((mine - before) + (others - before)))
-    if type(mine) not in (int, Decimal):
+    if type(mine) not in (int, Decimal) or not all(map(_is_finite, values)):
         return UNDECIDED
     minus = before.copy_negate() if isinstance(before, Decimal) else -before
     try:
         return Add((others, minus)).apply(ours.value)
-    except OperationMismatch:  # infinite, or of too many digits
+    except OperationMismatch:  # of too many digits
         return UNDECIDED
 
 

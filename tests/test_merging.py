@@ -351,6 +351,8 @@ def test_strategies_decide(name: str, base: Any, mine: Any, other: Any, after: A
         (0.0, -0.0),
         (Decimal("NaN"), Decimal(1)),
         (Decimal("sNaN"), Decimal(1)),
+        (Decimal("-NaN"), Decimal("NaN")),
+        (Decimal("NaN7"), Decimal("NaN")),
         (Decimal("1.0"), Decimal("1.00")),
         (Decimal("Infinity"), Decimal("-Infinity")),
     ],
