@@ -223,6 +223,23 @@ def test_no_byte_can_be_missing(key: DataKey, writer: Writer) -> None:
             sealer(key).open(version, stored + b"\0")
 
 
+@pytest.mark.parametrize("nonsense", [None, 1.0, "1", b"", -1])
+def test_what_is_no_version_or_no_record_is_damage(
+    key: DataKey, writer: Writer, nonsense: Any
+) -> None:
+    _, stored = sealer(key).seal(key, 1, 1, BODY, writer)
+    snapshot = sealer(key).seal_snapshot(key, 1, 1, BODY, writer)
+
+    for open_it, sealed in (
+        (sealer(key).open, stored),
+        (sealer(key).open_snapshot, snapshot),
+    ):
+        with pytest.raises(DamagedRecord):
+            open_it(nonsense, sealed)
+        with pytest.raises(DamagedRecord):
+            open_it(1, nonsense)
+
+
 def test_a_record_sealed_under_two_keys_is_refused(ring: KeyRing, writer: Writer) -> None:
     mine = ring.new_key(STREAM, 1, 1, None)
     ring.begin()

@@ -66,6 +66,10 @@ class Writer:
         return next(self._numbers)
 
 
+# A damaged file gives versions and records that are not of the type they should be.
+_UNFIT: Final = (InvalidTag, ValueError, LookupError, TypeError, AttributeError, OverflowError)
+
+
 class Sealer:
     """Seals and opens what belongs to one stream of one log."""
 
@@ -122,7 +126,7 @@ class Sealer:
                 packed = cipher.decrypt(nonce, stored[at:], bound)
                 body = decompress(stored[0] >> 2 & 3, packed)
             return Record(version, stored, self, unpack_body(body, stored[0] >> 4))
-        except (InvalidTag, ValueError, LookupError, TypeError) as error:
+        except _UNFIT as error:
             raise _explain(version, stored, error) from error
 
     def seal_snapshot(
@@ -155,7 +159,7 @@ class Sealer:
     def _open_whole(self, place: bytes, version: int, stored: bytes) -> bytes:
         try:
             return self._open(place, version, stored, SNAPSHOT_BYTES_MAX)
-        except (InvalidTag, ValueError, LookupError) as error:
+        except _UNFIT as error:
             raise _explain(version, stored, error) from error
 
     def writer_of(self, stored: bytes) -> tuple[bytes, int]:
