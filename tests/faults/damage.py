@@ -131,6 +131,9 @@ def _judge(trial: Trial, place: str, path: Path, whole: dict[str, Told]) -> None
     except StatecoreError:
         trial.prove(f"{name}: refused")
         return
+    except Exception as error:
+        trial.require(False, f"{place}: an error of no type of ours: {error!r}")
+        return
     if told == whole:
         trial.prove(f"{name}: told right")
         return
