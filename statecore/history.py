@@ -12,7 +12,7 @@ from statecore.recorders import Row
 from statecore.stream import Stream
 from statecore.streams import Streams
 from statecore.timeline import Timeline
-from statecore.values import check_key
+from statecore.values import check_key, printable
 
 _PAGE = 128
 _VERSIONS_PAGE = 50_000
@@ -73,10 +73,16 @@ class StateHistory:
 
     def _found(self) -> Iterator[tuple[Record, int]]:
         """Yield the records of the span with their positions, in its order."""
+        key = self._span.key
+        links = None if key is None else _Links(self._stream, self._span, key)
         for version, position, stored in self._rows():
             record = self._timeline.open(self._stream, version, stored)
+            if links is not None:
+                links.follow(record)
             if self._span.actor is None or record.actor == self._span.actor:
                 yield record, position
+        if links is not None:
+            links.end()
 
     def _rows(self) -> Iterator[Row]:
         """Yield the rows of the span, in its order."""
@@ -107,3 +113,52 @@ class StateHistory:
             touched = history.touched(self._stream, key, start, until)
             cleared = history.cleared(self._stream, start, until)
             yield from sorted({*touched, *cleared}, reverse=span.newest_first)
+
+
+class _Links:
+    """Holds what the index says of a key against the events, which are sealed.
+
+    Each event says which version touched its keys before it, and the state which one did last: an
+    index that leaves one out, as a damaged one may, is noticed.
+    """
+
+    def __init__(self, stream: Stream, span: Span, key: str) -> None:
+        self._name, self._span, self._key = stream.name, span, key
+        cell = stream.root.cells.get(key)
+        # The last one up to the span's end, where that is known: it may be after it.
+        self._head = cell[0] if cell and span.after < cell[0] <= span.until else None
+        self._next: int | None = self._head if span.newest_first else None
+        self._newest: int | None = None
+
+    def follow(self, record: Record) -> None:
+        """Take in the next event.
+
+        Raises:
+            DamagedRecord: it is not the next one that touched the key.
+        """
+        before = record.touched_before(self._key)
+        if before is None:
+            return self._require(record.is_clear, record.version, "which does not touch it")
+        if self._span.newest_first:
+            self._require(self._next in (None, record.version), self._next)
+            self._next = before
+        else:
+            last = self._newest
+            self._require(before <= self._span.after if last is None else before == last, before)
+        self._newest = record.version
+        return None
+
+    def end(self) -> None:
+        """Take note that there are no more; raises as ``follow`` does."""
+        if self._span.newest_first:
+            self._require((self._next or 0) <= self._span.after, self._next)
+        else:
+            self._require(self._head in (None, self._newest), self._head)
+
+    def _require(self, holds: bool, version: int | None, why: str = "") -> None:
+        if not holds:
+            what = f"names version {version}, {why}" if why else f"leaves out version {version}"
+            raise DamagedRecord(
+                f"{self._name}: the index of the key {printable(self._key)} {what}: `statecore "
+                "rebuild` makes it anew"
+            )

@@ -67,7 +67,7 @@ class Scribe:
                 self._writer = page.writer if page.last_number < _SEQUENCES_MAX else None
                 accepted = [append for append in accepted if append.stream.id not in written]
         if page.expired:
-            self.erase(lambda: self._ring.expired(now), reason=EXPIRED)
+            self.erase(lambda: self._ring.expired(self._clock()), reason=EXPIRED)
         return accepted + page.postponed
 
     def erase(

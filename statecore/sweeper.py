@@ -34,10 +34,11 @@ class Sweeper:
 
     def sweep(self) -> int:
         """End what has expired; return how many states that were."""
-        now = self._clock()
-        if not self._ring.expired(now):
+        if not self._ring.expired(self._clock()):
             return 0
-        return len(self._sequencer.erase(lambda: self._ring.expired(now), reason=EXPIRED))
+        # The clock is looked at anew within the turn: it may have been set back meanwhile, and
+        # what began since is not to end by what it said before.
+        return len(self._sequencer.erase(lambda: self._ring.expired(self._clock()), reason=EXPIRED))
 
     def attend(self) -> None:
         """Look anew at what will expire next, in a thread from now on."""

@@ -75,6 +75,9 @@ class Timeline:
         self.require_version(stream, version)  # first: what was erased must not be found warm
         if version < stream.first_version:
             return None
+        cell = stream.root.cells.get(key)
+        if cell is not None and cell[0] <= version:
+            return cell[1]  # untouched since; the index, which is not sealed, is not asked
         known, packed = self._values.find(stream.id, key, version)
         if known:
             self._tally.values_warm += 1

@@ -146,7 +146,8 @@ def test_a_key_as_of_a_version_opens_the_event_that_set_it_and_then_nothing(
 ) -> None:
     touches = [event.version for event in agent.history("k7")]
 
-    for touched in (touches[0], touches[3], touches[-1]):
+    assert meter.cost(agent.value_at, "k7", touches[-1]) == FREE  # it stands since
+    for touched in (touches[0], touches[3], touches[-2]):
         first = meter.cost(agent.value_at, "k7", touched + 2)
         again = meter.cost(agent.value_at, "k7", touched + 2)
 

@@ -44,6 +44,7 @@ def written(path: Path) -> Path:
 
 def edit(path: Path, *statements: str) -> None:
     database = apsw.Connection(str(path))
+    database.set_busy_timeout(10_000)
     for statement in statements:
         database.execute(statement)
     database.close()
@@ -252,3 +253,74 @@ def test_tasks_can_do_it_all(path: Path) -> None:
     import asyncio
 
     assert asyncio.run(use(lambda: statecore.open(path, key=KEY))) == 1
+
+
+def told(agent: statecore.BlockingManager, key: str) -> list[int]:
+    """The history of a key, which is the same in both orders."""
+    forwards = [event.version for event in agent.history(key)]
+    backwards = [event.version for event in agent.history(key, newest_first=True)]
+    assert forwards == backwards[::-1]
+    return forwards
+
+
+def flipped(stored: int | bytes) -> list[int | bytes]:
+    """What is stored with each of its bits flipped in turn, and nothing at all."""
+    if isinstance(stored, int):
+        return [stored ^ 1 << bit for bit in range(8)]
+    changed: list[int | bytes] = [b""] if stored else []
+    for bit in range(8 * len(stored)):
+        each = bytearray(stored)
+        each[bit // 8] ^= 1 << bit % 8
+        changed.append(bytes(each))
+    return changed
+
+
+@pytest.mark.parametrize("column", ["first", "count", "distances"])
+def test_no_flipped_bit_of_the_index_hides_an_event_from_the_history_of_a_key(
+    path: Path, column: str
+) -> None:
+    with statecore.open(path, key=KEY) as store:
+        agent = store.manager("agent")
+        for number in range(24):
+            agent.set_state(f"k{number % 3 + number // 20}", number)
+        idea = agent.branch("idea", 14)
+        idea.set_state("k1", "otherwise")
+        asked = [(each, key) for each in (agent, idea) for key in ("k0", "k1", "k2", "k3")]
+        whole = [told(*question) for question in asked]
+        database = apsw.Connection(str(path))
+        database.set_busy_timeout(10_000)  # a head is signed meanwhile
+        noticed = 0
+        for *row, stored in database.execute(
+            f"SELECT stream, tag, first, {column} FROM touches"
+        ).fetchall():
+            for changed in flipped(stored):
+                where = "stream = ? AND tag = ? AND first = ?"
+                database.execute(f"UPDATE touches SET {column} = ? WHERE {where}", (changed, *row))
+                now = [*row[:2], changed if column == "first" else row[2]]
+                for question, right in zip(asked, whole, strict=True):
+                    try:
+                        assert told(*question) == right
+                    except statecore.Damage:
+                        noticed += 1
+                back = f"UPDATE touches SET {column} = ? WHERE {where}"
+                database.execute(back, (stored, *now))
+        database.close()
+
+        assert noticed
+        assert [told(*question) for question in asked] == whole
+
+
+def test_a_key_whose_index_is_gone_is_not_taken_for_one_that_was_never_there(path: Path) -> None:
+    with statecore.open(path, key=KEY) as store:
+        agent = store.manager("agent")
+        for number in range(5):
+            agent.set_state("n", number)
+        edit(path, "DELETE FROM touches")
+
+        for newest_first in (False, True):
+            with pytest.raises(statecore.Damage, match=r"leaves out version 5.*rebuild"):
+                list(agent.history("n", newest_first=newest_first))
+        assert agent.value_at("n", 5) == 4
+
+        store.rebuild()
+        assert told(agent, "n") == [1, 2, 3, 4, 5]

@@ -111,6 +111,19 @@ class Record:
         """All that came in with them, these moments themselves included."""
         return {(name, generation): at for name, generation, at in self.extras.get(PAST, ())}
 
+    @property
+    def is_clear(self) -> bool:
+        """Whether it cleared the state before its operations."""
+        return CLEARED in self.extras
+
+    def touched_before(self, key: str) -> int | None:
+        """Return the version that touched a key before this one did, 0 for none; ``None`` where
+        this one did not."""
+        for name, _, distance, _ in rows(self.operations):
+            if name == key:
+                return self.version - distance if distance else 0
+        return None
+
     def event(self, agent_id: str, branch: str, position: int) -> Event:
         """Return the event for people to read."""
         extras = self.extras
@@ -127,7 +140,7 @@ class Record:
             actor=self.actor,
             reason=self.reason,
             cause=extras.get(CAUSE),
-            change=read_change(self.operations, cleared=CLEARED in extras),
+            change=read_change(self.operations, cleared=self.is_clear),
             touched={
                 key: self.version - distance if distance else 0
                 for key, _, distance, _ in rows(self.operations)

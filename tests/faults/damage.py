@@ -153,7 +153,8 @@ def flip_bits(trial: Trial) -> None:
 
     What is read is right, or refused with a typed error. Three things can hide what is there, and
     never change it: SQLite drops what comes after a flipped bit in a write-ahead log; pages of an
-    index are not sealed, which its own check finds; nor is the key history, which none does.
+    index are not sealed, which its own check finds; nor is the key history,
+    which `statecore check` finds, and `history(key=)` notices.
     """
 
     def flip(whole: bytes, at: int) -> bytes:
