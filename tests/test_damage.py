@@ -90,6 +90,18 @@ def test_a_directory_is_no_store(path: Path) -> None:
         statecore.open(path, key=KEY).blocking()
 
 
+def test_an_id_of_the_log_that_is_not_what_it_should_be_is_damage_or_told_right(path: Path) -> None:
+    with statecore.open(path, key=KEY) as store:
+        store.manager("agent").set_state("n", 1)
+    tamper(path, "UPDATE log SET id = CAST(id AS TEXT)")  # which is no text
+    with statecore.open(path, key=KEY) as store:
+        assert store.manager("agent").get_state("n") == 1
+
+    tamper(path, "UPDATE log SET id = x'00'")
+    with pytest.raises(Damage, match="which log it is"):
+        statecore.open(path, key=KEY).blocking()
+
+
 def test_somebody_elses_database_is_refused_and_left_alone(path: Path) -> None:
     tamper(path, "CREATE TABLE users(name)", "INSERT INTO users VALUES ('Ada')")
     before = path.read_bytes()

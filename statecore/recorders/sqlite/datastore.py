@@ -16,8 +16,6 @@ import apsw
 from statecore.database import connect, explain, require_schema
 from statecore.errors import (
     Damage,
-    ForeignSchema,
-    NewerFormat,
     OutcomeUnknown,
     StatecoreError,
     StoreBusy,
@@ -27,7 +25,7 @@ from statecore.errors import (
     StoreUnsupported,
 )
 from statecore.recorders.sqlite.filesystem import require_safe
-from statecore.recorders.sqlite.schema import FORMAT, SCHEMA, TREE_SCHEMA, add_tree, create
+from statecore.recorders.sqlite.schema import SCHEMA, TREE_SCHEMA, add_tree, create, read_log_id
 from statecore.recorders.sqlite.ticket import Ticket
 from statecore.recorders.watch import Watch
 
@@ -153,7 +151,7 @@ class Datastore:
         writer = connect(self.path)
         try:
             is_whole = require_schema(writer, SCHEMA, self.path, later=TREE_SCHEMA)
-            self.log_id = self._read_log_id(writer)
+            self.log_id = read_log_id(writer, self.path)
             self._configure(writer)
             if not is_whole:
                 add_tree(writer)
@@ -170,15 +168,6 @@ class Datastore:
         if mode != "wal":
             raise StoreUnsupported(f"{self.path}: SQLite keeps no write-ahead log here, but {mode}")
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
-
-    def _read_log_id(self, connection: apsw.Connection) -> bytes:
-        rows = connection.execute("SELECT format, id FROM log").fetchall()
-        if len(rows) != 1:
-            raise ForeignSchema(f"{self.path} does not say which log it is")
-        number, log_id = rows[0]
-        if number != FORMAT:
-            raise NewerFormat(f"{self.path} has format {number}; this statecore reads {FORMAT}")
-        return cast("bytes", log_id)
 
     def all(self, sql: str, bindings: tuple[Any, ...] = ()) -> list[Any]:
         """Return all rows of a query, from the last commit; never waits for a writer."""

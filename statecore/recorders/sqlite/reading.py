@@ -11,10 +11,10 @@ from urllib.parse import quote
 import apsw
 
 from statecore.database import BUSY_MS, distrust, explain, require_schema, require_sqlite
-from statecore.errors import Damage, ForeignSchema, NewerFormat, StoreNotFound, StoreReadOnly
+from statecore.errors import Damage, StoreNotFound, StoreReadOnly
 from statecore.recorders.port import LogRow, Turn
 from statecore.recorders.sqlite.log import SqliteReader
-from statecore.recorders.sqlite.schema import FORMAT, SCHEMA, TOPIC_ID, TREE_SCHEMA
+from statecore.recorders.sqlite.schema import SCHEMA, TOPIC_ID, TREE_SCHEMA, read_log_id
 from statecore.recorders.sqlite.touches import versions
 from statecore.recorders.sqlite.tree import SqliteTree
 
@@ -71,7 +71,7 @@ class StoreFile:
             raise explain(error, path) from error
         try:
             self._has_tree = require_schema(self._connection, SCHEMA, path, later=TREE_SCHEMA)
-            self.log_id = self._read_log_id()
+            self.log_id = read_log_id(self._connection, path)
         except BaseException as error:
             self._connection.close()
             if isinstance(error, apsw.Error):
@@ -100,15 +100,6 @@ class StoreFile:
             else:
                 return connection
         raise Damage(f"{self.path} can't be read")
-
-    def _read_log_id(self) -> bytes:
-        rows = self._connection.execute("SELECT format, id FROM log").fetchall()
-        if len(rows) != 1 or type(rows[0][1]) is not bytes:
-            raise ForeignSchema(f"{self.path} does not say which log it is")
-        if rows[0][0] != FORMAT:
-            raise NewerFormat(f"{self.path} has format {rows[0][0]}; this statecore reads {FORMAT}")
-        log_id: bytes = rows[0][1]
-        return log_id
 
     def complaints(self) -> list[str]:
         """Return what SQLite's own check says of the file's pages and indexes; the first few."""

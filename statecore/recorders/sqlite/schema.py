@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 import apsw
 
 from statecore.database import all_or_none
+from statecore.errors import Damage, ForeignSchema, NewerFormat
 
 FORMAT: Final = 1
 TOPIC: Final = "statecore"  # what our events say where an eventsourcing recorder asks for a topic
 TOPIC_ID: Final = 1
+_LOG_ID_BYTES: Final = 16
 
 SCHEMA: Final = {
     "table log": "CREATE TABLE log(format INTEGER NOT NULL, id BLOB NOT NULL)",
@@ -77,3 +80,21 @@ def add_tree(database: apsw.Connection) -> None:
             sql = "SELECT 1 FROM sqlite_schema WHERE name = ?"
             if not database.execute(sql, (name,)).fetchall():
                 database.execute(statement)
+
+
+def read_log_id(database: apsw.Connection, path: Path) -> bytes:
+    """Return which log a file holds.
+
+    Raises:
+        ForeignSchema, NewerFormat, Damage: it holds none; one of a newer format; a damaged one.
+    """
+    # Of whatever type a damaged file says that it is: text that is none could not be read at all.
+    rows = database.execute("SELECT format, CAST(id AS BLOB) FROM log").fetchall()
+    if len(rows) != 1:
+        raise ForeignSchema(f"{path} does not say which log it is")
+    number, log_id = rows[0]
+    if number != FORMAT:
+        raise NewerFormat(f"{path} has format {number}; this statecore reads {FORMAT}")
+    if not isinstance(log_id, bytes) or len(log_id) != _LOG_ID_BYTES:
+        raise Damage(f"{path} does not say which log it is: `statecore doctor` tells more")
+    return log_id
