@@ -20,6 +20,12 @@ from tests.faults.backups import (
     kill_backups_at_each_step,
     pull_the_plug_on_backups,
 )
+from tests.faults.bad_backups import (
+    cut_backups,
+    flip_bits_of_backups,
+    mix_backups,
+    share_a_place,
+)
 from tests.faults.clocks import set_the_clock
 from tests.faults.damage import cut_files, flip_bits
 from tests.faults.errors import fail_calls
@@ -49,6 +55,10 @@ FAULTS = [
     Fault("backup-kill", kill_backups, 300, 10, 600),
     Fault("backup-step", kill_backups_at_each_step, EVERY, 5, 600),
     Fault("backup-power", pull_the_plug_on_backups, EVERY, 5, 600),
+    Fault("backup-flip", flip_bits_of_backups, EVERY, 40, 3600),
+    Fault("backup-cut", cut_backups, EVERY, 40, 3600),
+    Fault("backup-mix", mix_backups, 1000, 40, 600),
+    Fault("backup-shared", share_a_place, 300, 10, 600),
 ]
 
 
