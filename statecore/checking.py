@@ -60,6 +60,8 @@ class CheckReport:
     """How many of what were looked at: events, states, snapshots, references, rows, ..."""
     complaints: list[Complaint] = field(default_factory=list)
     seconds: float = 0.0
+    time: int = 0
+    """When it ended, in microseconds since 1970, UTC."""
 
     @property
     def is_sound(self) -> bool:

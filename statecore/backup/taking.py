@@ -113,14 +113,9 @@ class _Taking:
 
     def _go_on(self, listing: Listing) -> Extent:
         """Return the extent to go on from, which must be of this log."""
-        chain = listing.chain
-        if not chain:
-            if listing.segments:
-                raise Damage(f"{self._backup} lacks its first segment: `backup verify` tells more")
+        extent = self._backup.last_extent(listing, self._file.log_id)
+        if extent is None:
             return _nothing(self._file.log_id)
-        extent = self._backup.extent(chain[-1])
-        if extent.log_id != self._file.log_id:
-            raise InputError(f"{self._backup} holds the backup of another store")
         view = AuditTree(self._file.tree)
         if (
             extent.last > self._source.last_position()

@@ -216,8 +216,14 @@ def make_reviews(folder: Path, actor: str, stop: Stop) -> None:
     with open_store(folder) as store:
         while not stop.is_set():
             acknowledged = sum(file.read_bytes().count(b"\n") for file in folder.glob("told-*"))
-            path, now = folder / "agents.db", datetime.now(UTC)
-            found = review(store, path, Period.DAILY, now, on_progress=end_if_told)
+            found = review(
+                store,
+                folder / "agents.db",
+                Period.DAILY,
+                datetime.now(UTC),
+                backup=folder / "backup",
+                on_progress=end_if_told,
+            )
             urgent = [each.text for each in found.concerns if each.rank != Rank.NOTICE]
             assert not urgent, urgent
             counted = int(dict(found.sections[0].figures)["events in this time"].replace(",", ""))
