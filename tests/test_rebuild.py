@@ -108,6 +108,7 @@ def test_a_store_of_any_kind_is_checked(backend: str, tmp_path: Path) -> None:
     [
         ("DELETE FROM touches WHERE rowid_of_first", "index"),
         ("UPDATE touches SET count = count - 1 WHERE count > 5", "index"),
+        ("UPDATE touches SET first = 'text'", "index"),
         ("DELETE FROM ids", "index"),
         ("UPDATE ids SET version = 3", "index"),
         ("UPDATE tree SET hash = zeroblob(32)", "index"),
