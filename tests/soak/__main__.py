@@ -23,7 +23,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import statecore
-from tests.conftest import environment
+from tests.conftest import KEY, environment
 from tests.faults.bad_disk import is_sound
 from tests.soak.shipped import Lag, check_backup
 from tests.soak.workers import AGENTS, WORKERS, open_store
@@ -177,6 +177,15 @@ def check_subscriber(soak: Soak, agent: str, count: int) -> None:
         soak.violations.append(f"{agent}: the subscriber saw {len(seen)} of {count} events")
 
 
+def check_whole(soak: Soak) -> None:
+    """Look whether SQLite finds nothing in the file, and a replay of all events neither."""
+    path = soak.folder / "agents.db"
+    if not is_sound(path):
+        soak.violations.append("SQLite finds damage")
+    found = statecore.verify(path, depth="replay", key=KEY).findings
+    soak.violations += [f"{each.kind}: {each.text}" for each in found]
+
+
 def check_shipped(soak: Soak, behind: Lag) -> None:
     """Look whether the backup is what the store was, and say how it went."""
     shipped = check_backup(soak.folder)
@@ -207,8 +216,7 @@ def main(arguments: Sequence[str]) -> int:
                 process.kill()
         check_events(soak)
         check_shipped(soak, behind)
-        if not is_sound(soak.folder / "agents.db"):
-            soak.violations.append("SQLite finds damage")
+        check_whole(soak)
         lives = ", ".join(f"{name} {count}" for name, count in soak.lives.items())
         say(f"lives: {lives}")
     for violation in soak.violations:
