@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 from statecore.errors import Damage, InputError, StatecoreError, StoreFailure
@@ -208,8 +209,12 @@ class HeadKeeper:
         self._last = note
 
 
+@lru_cache(maxsize=4)  # many proofs lead to one head
+def _parsed(note: bytes) -> Checkpoint:
+    return parse_checkpoint(parse_note(note).text)
+
+
 def _holds(proof: Proof) -> bool:
     """Tell whether a proof leads to the root that was signed."""
-    head = parse_checkpoint(parse_note(proof.checkpoint).text)
-    leaf = leaf_hash(proof.extra)
+    head, leaf = _parsed(proof.checkpoint), leaf_hash(proof.extra)
     return verify_inclusion(leaf, proof.index, head.size, proof.hashes, head.root)
