@@ -303,6 +303,28 @@ def test_the_command_ends_with_a_code_where_something_is_urgent(
     assert json.loads(urgent.stdout)["concerns"][0]["rank"] == "critical"
 
 
+def test_both_commands_are_told_where_the_backup_lies(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STATECORE_KEY", KEY.hex())
+    path, place = str(folder / "agents.db"), str(folder / "backup")
+    with statecore.open(path, key=KEY) as store:
+        store.manager("a").set_state("n", 1)
+        store.backup(place)
+        store.manager("a").set_state("n", 2)
+
+    def run(*arguments: str) -> Any:
+        return CliRunner().invoke(app, [*arguments, path])
+
+    told = json.loads(run("metrics", "--json", "--backup", place).stdout)
+    silent = json.loads(run("metrics", "--json").stdout)
+    review = run("review", "--backup", place, "daily").stdout
+
+    assert told["statecore_backup_lag_events"] == 1
+    assert "statecore_backup_lag_events" not in silent
+    assert "events that no backup has" in review
+
+
 # Upgrades
 
 
