@@ -61,6 +61,10 @@ class TreeKeeper:
                 tiles, upto = tiles + 1, tile[-1][0]
         self._upto = upto
 
+    def forget(self) -> None:
+        """Forget what somebody else may have made again."""
+        self._links.clear()
+
     def _keep(self, tree: KeptTree, number: int, rows: Sequence[LogRow]) -> None:
         leaves = link_up(rows, self._links, tree, number)
         ends = {stream: self._links[stream] for _, stream, _, _ in rows}

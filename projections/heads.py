@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 from statecore.errors import Damage, InputError, StatecoreError, StoreFailure
 from statecore.projections.audit_tree import TILE_LEAVES, AuditTree, MemoryTree, TreeKeeper
 from statecore.recorders import KeptTree, LogStore
 from statecore.transparency.checkpoint import Checkpoint, parse_checkpoint, write_checkpoint
-from statecore.transparency.merkle import prove_inclusion
+from statecore.transparency.merkle import leaf_hash, prove_inclusion, verify_inclusion
 from statecore.transparency.note import Note, parse_note, sign, write_note
 from statecore.transparency.policy import Log, Policy, write_policy
 from statecore.transparency.proof import Proof, write_proof
@@ -39,6 +40,7 @@ class HeadKeeper:
         self._own = None if log.tree else MemoryTree(log)
         self._tree = AuditTree(log.tree or self._own or MemoryTree(log))
         self._last = b""  # the head that is known to fit the tree
+        self._freshness = -1
         self._commits = 0
         self._dirty = threading.Event()
         self._closed = threading.Event()
@@ -80,8 +82,20 @@ class HeadKeeper:
 
         Raises:
             InputError: there is no event at this position.
-            Damage: the log does not go on from the last head.
+            Damage: the log does not go on from the last head, or the tree does not lead there.
         """
+        for _ in range(2):
+            proof = self._prove(position)
+            if _holds(proof):
+                return write_proof(proof)
+            # What is known here may be of a tree that was damaged, and made again since.
+            self._tree = AuditTree(self._tree.kept)
+        raise Damage(
+            f"the audit tree does not lead from position {position} to the signed head: "
+            "`statecore verify` tells more, `statecore rebuild` makes the tree again"
+        )
+
+    def _prove(self, position: int) -> Proof:
         tree = self.tree
         try:
             index = tree.index_of(position)
@@ -96,7 +110,7 @@ class HeadKeeper:
             note = self.head()
             size = parse_checkpoint(parse_note(note).text).size
         hashes = prove_inclusion(index, size, tree.hash_at)
-        return write_proof(Proof(index, tuple(hashes), note, tree.entry(index)))
+        return Proof(index, tuple(hashes), note, tree.entry(index))
 
     def index_of(self, position: int) -> int:
         """Return the index of the leaf of the event at a position.
@@ -125,6 +139,10 @@ class HeadKeeper:
             self._sign_quietly()
 
     def _on_commit(self, tree: KeptTree, last: int) -> None:
+        freshness = self._log.freshness()
+        if freshness != self._freshness:
+            self._keeper.forget()
+            self._freshness = freshness
         self._keeper.extend(tree, last)
         self._commits += 1
         if not self._dirty.is_set():
@@ -189,3 +207,14 @@ class HeadKeeper:
                 "events were taken away or replaced; `statecore verify` tells more"
             )
         self._last = note
+
+
+@lru_cache(maxsize=4)  # many proofs lead to one head
+def _parsed(note: bytes) -> Checkpoint:
+    return parse_checkpoint(parse_note(note).text)
+
+
+def _holds(proof: Proof) -> bool:
+    """Tell whether a proof leads to the root that was signed."""
+    head, leaf = _parsed(proof.checkpoint), leaf_hash(proof.extra)
+    return verify_inclusion(leaf, proof.index, head.size, proof.hashes, head.root)

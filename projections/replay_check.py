@@ -2,56 +2,25 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
 from typing import Final, Protocol
 
-from statecore.codec import Record
-from statecore.codec.record import CLEARED, EVENT_ID
 from statecore.errors import Damage, DamagedRecord, Erased
-from statecore.events import EventType
-from statecore.packed import to_bytes
 from statecore.projections.findings import Report
-from statecore.recorders import EVERYTHING, LogStore
-from statecore.state import Root, changed_keys, fold
-from statecore.stream import Snapshots, Stream, StreamName, clear_tag, id_tag
+from statecore.recorders import EVERYTHING, Indexes, LogStore
+from statecore.recount import Recount, compare_rows, differences
+from statecore.state import Root, fold
+from statecore.stream import Snapshots, Stream, StreamName
 from statecore.streams import Streams
 
 _PAGE: Final = 500
+_KINDS: Final = {"the key history": "wrong-history", "the ids": "wrong-ids"}
 
 
 class KeptIndexes(Protocol):
     """The indexes that a log keeps beside the events, whole."""
 
-    def touches(self, stream: bytes) -> dict[bytes, list[int]]:
-        """Return the versions that touched each tag."""
-
-    def ids(self, stream: bytes) -> dict[bytes, int]:
-        """Return the version of each event with an id, by the tag of that."""
-
-
-class _Derived:
-    """What the indexes of a stream have to hold, as its events say."""
-
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
-        self.touches: defaultdict[bytes, set[int]] = defaultdict(set)
-        self.ids: dict[bytes, int] = {}
-        self.since = stream.first_own
-
-    def take_in(self, records: Iterable[Record]) -> None:
-        stream = self._stream
-        for record in records:
-            if record.type == EventType.ERASED:  # tags of keys before stand for nothing
-                self.touches.clear()
-                self.ids.clear()
-                self.since = record.version + 1
-            for key in changed_keys([record]):
-                self.touches[stream.tag(key)].add(record.version)
-            if CLEARED in record.extras:
-                self.touches[clear_tag(stream.tag_key)].add(record.version)
-            if EVENT_ID in record.extras:
-                self.ids[id_tag(stream.tag_key, record.extras[EVENT_ID])] = record.version
+    def indexes(self, stream: bytes) -> Indexes:
+        """Return the rows of a stream's indexes."""
 
 
 class ReplayCheck:
@@ -101,13 +70,13 @@ class ReplayCheck:
 
     def _replay(self, stream: Stream) -> None:
         log, replay = self._streams.log, self._streams.replay
-        root, derived, head = replay.base(stream), _Derived(stream), log.version(stream.id)
+        root, made, head = replay.base(stream), Recount(stream), log.version(stream.id)
         kept = [at for at in _snapshot_versions(log, stream.id) if root.version < at <= head]
         for until in (*kept, head):
             while root.version < until:
                 after = root.version
                 records = list(replay.records(stream, after, min(until, after + _PAGE)))
-                derived.take_in(records)
+                made.take_in(records)
                 root = fold(root, records)
             if until in kept:
                 self._hold_snapshot(stream, root)
@@ -116,7 +85,7 @@ class ReplayCheck:
         elif differences(stream.root, root):
             self._report.find("wrong-state", f"stream {stream.id.hex()}: two replays differ")
         if self._kept is not None:
-            self._hold_indexes(stream, derived, self._kept)
+            self._hold_indexes(stream, made.indexes(), self._kept)
 
     def _hold_snapshot(self, stream: Stream, root: Root) -> None:
         kept = self._snapshots.load(stream, root.version)
@@ -141,53 +110,10 @@ class ReplayCheck:
                 f"stream {stream.id.hex()}: its state is not what its events make: {wrong}",
             )
 
-    def _hold_indexes(self, stream: Stream, derived: _Derived, indexes: KeptIndexes) -> None:
-        name, since = stream.id.hex(), derived.since
-        try:
-            touches = indexes.touches(stream.id)
-        except Damage as error:
-            self._report.find("wrong-history", f"stream {name}: {error}")
-        else:
-            kept = {(tag, at) for tag, found in touches.items() for at in found if at >= since}
-            due = {(tag, at) for tag, versions in derived.touches.items() for at in versions}
-            self._compare("wrong-history", f"stream {name}: the key history", kept, due)
-        ids = indexes.ids(stream.id)
-        odd = [tag for tag, at in ids.items() if type(at) is not int]
-        kept = {(tag, at) for tag, at in ids.items() if tag not in odd and at >= since}
-        self._compare(
-            "wrong-ids", f"stream {name}: the index of ids", kept, set(derived.ids.items())
-        )
-        if odd:
-            self._report.find("wrong-ids", f"stream {name}: {len(odd):,} ids name no version")
-
-    def _compare(
-        self, kind: str, what: str, kept: set[tuple[bytes, int]], due: set[tuple[bytes, int]]
-    ) -> None:
-        lacking, invented = due - kept, kept - due
-        if lacking:
-            first = min(at for _, at in lacking)
-            text = f"{what} lacks {len(lacking):,} entries, the first of version {first:,}"
-            self._report.find(kind, text)
-        if invented:
-            first = min(at for _, at in invented)
-            text = f"{what} has {len(invented):,} entries that no event made, of version {first:,}"
-            self._report.find(kind, text)
-
-
-def differences(kept: Root, root: Root) -> str:
-    """Say in which respects two states of a version differ; nothing where they are the same."""
-    parts = {
-        "values": (_cells(kept), _cells(root)),
-        "tags": (dict(kept.tags), dict(root.tags)),
-        "time": (kept.time, root.time),
-        "weight": (kept.weight, root.weight),
-        "past": (dict(kept.past), dict(root.past)),
-    }
-    return ", ".join(name for name, (one, other) in parts.items() if one != other)
-
-
-def _cells(root: Root) -> dict[str, tuple[int, bytes]]:
-    return {key: (version, to_bytes(packed)) for key, (version, packed) in root.cells.items()}
+    def _hold_indexes(self, stream: Stream, made: Indexes, kept: KeptIndexes) -> None:
+        for what, wrong, _ in compare_rows(kept.indexes(stream.id), made, stream.first_own):
+            if wrong:
+                self._report.find(_KINDS[what], f"stream {stream.id.hex()}: {wrong}")
 
 
 def _snapshot_versions(log: LogStore, stream_id: bytes) -> list[int]:

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Final
 
 from statecore.checking import Check, Checker, CheckReport
@@ -25,8 +25,9 @@ _logger = logging.getLogger("statecore")
 class Caretaker:
     """Cares for one log. Safe to use from any thread."""
 
-    def __init__(self, streams: Streams, cache_bytes: int) -> None:
+    def __init__(self, streams: Streams, cache_bytes: int, clock: Callable[[], int]) -> None:
         self._streams = streams
+        self._clock = clock
         self._cache_bytes = cache_bytes
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
@@ -44,7 +45,7 @@ class Caretaker:
     def check(self, checks: Collection[Check | str]) -> CheckReport:
         started = time.monotonic()
         report = Checker(self._plain(), self._streams, checks).run()
-        report.seconds = time.monotonic() - started
+        report.seconds, report.time = time.monotonic() - started, self._clock()
         self.last_check = report
         return report
 

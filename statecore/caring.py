@@ -90,8 +90,8 @@ class StoreCare:
             for birth in await self.agents():
                 main = self.manager(birth.agent_id)
                 await _check_rules(main, report)
-                for branch in await main.branches():
-                    await _check_rules(await main.branch(branch.name, create=False), report)
+                for name in await main.branch_names():  # which asks no index
+                    await _check_rules(await main.branch(name, create=False), report)
         return report
 
     @property

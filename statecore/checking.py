@@ -5,7 +5,7 @@ Each says what it proved, in numbers: a check that looked at nothing proves noth
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -15,10 +15,9 @@ from statecore.codec.wire import rows
 from statecore.errors import DamagedRecord, Erased, NewerFormat
 from statecore.events import EventType, Past
 from statecore.keys.ring import LOG_EPOCH
-from statecore.packed import to_bytes
 from statecore.projections.audit_tree import MemoryTree
 from statecore.recorders import EVERYTHING, Indexes
-from statecore.recount import Recount
+from statecore.recount import Recount, compare_rows, differences
 from statecore.snapshots.image import unpack_root
 from statecore.state import Root
 from statecore.stream import Stream, StreamName
@@ -60,6 +59,8 @@ class CheckReport:
     """How many of what were looked at: events, states, snapshots, references, rows, ..."""
     complaints: list[Complaint] = field(default_factory=list)
     seconds: float = 0.0
+    time: int = 0
+    """When it ended, in microseconds since 1970, UTC."""
 
     @property
     def is_sound(self) -> bool:
@@ -141,8 +142,9 @@ class Checker:
     def _check_state(self, stream: Stream, root: Root) -> None:
         report, name = self.report, spell(stream.name)
         live = self._live.refresh(self._live.open(stream.name))
-        if live.version == root.version and image_of(live) != image_of(root):
-            report.find(Check.STATE, name, "the current state is not what its events make")
+        if live.version == root.version and (wrong := differences(live, root)):
+            text = f"the current state is not what its events make: {wrong}"
+            report.find(Check.STATE, name, text)
         report.count("states")
         for version, _ in self._snapshots(stream):
             report.count("snapshots")
@@ -160,7 +162,7 @@ class Checker:
             kept = unpack_root(version, stream.sealer.open_snapshot(version, stored))
             if version > stream.root.version or version < stream.first_own:
                 return False
-            return image_of(kept) == image_of(self._plain.replay.root_at(stream, version))
+            return not differences(kept, self._plain.replay.root_at(stream, version))
         except (DamagedRecord, Erased, NewerFormat, ValueError):
             return False
 
@@ -247,23 +249,8 @@ def compare_indexes(streams: Streams, stream: Stream) -> Iterator[tuple[str, int
     if upkeep is None or stream.key is None:
         return
     kept, made = upkeep.indexes(stream.id), count_anew(streams, stream)
-    first = stream.first_own
-    pairs: list[tuple[str, Iterable[object], Iterable[object]]] = [
-        (
-            "rows of the key history",
-            {(*place, *row) for place, row in kept.touches.items() if place[1] >= first},
-            {(*place, *row) for place, row in made.touches.items()},
-        ),
-        (
-            "rows of the ids",
-            {pair for pair in kept.ids.items() if pair[1] >= first},
-            set(made.ids.items()),
-        ),
-    ]
-    for what, there, wanted in pairs:
-        missing, extra = set(wanted) - set(there), set(there) - set(wanted)
-        text = f"{len(missing)} {what} are missing or wrong, {len(extra)} are not of its events"
-        yield text if missing or extra else "", len(set(wanted))
+    for _, wrong, count in compare_rows(kept, made, stream.first_own):
+        yield wrong, count
 
 
 def count_anew(streams: Streams, stream: Stream) -> Indexes:
@@ -295,12 +282,6 @@ def compare_tree(streams: Streams) -> Iterator[tuple[str, int]]:
     yield f"{wrong} nodes are not those of the events" if wrong else "", len(nodes)
     wrong = len({*links.items()} ^ {*kept_links.items()})
     yield f"{wrong} links are not those of the events" if wrong else "", len(links)
-
-
-def image_of(root: Root) -> tuple[object, ...]:
-    """Return all that a state is, to be compared."""
-    cells = {key: (version, to_bytes(packed)) for key, (version, packed) in root.cells.items()}
-    return root.version, root.time, cells, dict(root.tags), dict(root.past)
 
 
 def spell(name: StreamName) -> str:

@@ -222,7 +222,7 @@ class _Parts:
             self._ledger = Ledger(streams, sequencer, options.clock, _report)
             self._gate.witness = self._ledger
         self.heads = HeadKeeper(log, options.signer or log_signer(ring), _report)
-        self.care = Caretaker(streams, options.cache_mib * _MEBIBYTE // 16)
+        self.care = Caretaker(streams, options.cache_mib * _MEBIBYTE // 16, options.clock)
         self._sweeper = Sweeper(ring, sequencer, options.clock, _report)
         self._runtime: _Parts | None = None
         self._process = os.getpid()

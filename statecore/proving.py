@@ -53,6 +53,7 @@ class StoreProofs:
         Raises:
             VersionNotFound, BranchNotFound, Erased: there is no such event.
             InputError: this store does not tell positions.
+            Damage: the tree in the store does not lead from the event to the signed head.
         """
         self.access.require(Permission.AUDIT)
         main = StateManager(self._engine, StreamName(agent_id), authority=self._authority)

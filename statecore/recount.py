@@ -1,14 +1,15 @@
-"""The indexes of a stream made again from its events: which versions touched a key, and the ids."""
+"""What is derived of a stream, made again from its events, and held against what is kept of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from statecore.codec import Record
 from statecore.codec.record import CLEARED, EVENT_ID
+from statecore.packed import to_bytes
 from statecore.recorders import Indexes
 from statecore.recorders.sqlite.touches import Postings, add_posting
-from statecore.state import changed_keys
+from statecore.state import Root, changed_keys
 from statecore.stream import Stream, clear_tag, id_tag
 
 
@@ -49,3 +50,42 @@ class Recount:
             for first, _, count, distances in rows
         }
         return Indexes(touches, self._ids)
+
+
+def compare_rows(kept: Indexes, made: Indexes, since: int) -> Iterator[tuple[str, str, int]]:
+    """Yield of each index what it is, what is wrong with it, if anything, and how many rows it has.
+
+    Args:
+        kept: the rows that are there.
+        made: those that the events make.
+        since: the first version concerned: of what was erased, tags stand for nothing any more.
+    """
+    for what, found, wanted in (
+        ("the key history", _touches(kept), _touches(made)),
+        ("the ids", {*kept.ids.items()}, {*made.ids.items()}),
+    ):
+        # Each has its version second; what stands there in place of one is nobody's.
+        there = {row for row in found if type(row[1]) is not int or row[1] >= since}
+        missing, extra = len(wanted - there), len(there - wanted)
+        text = f"{missing} rows of {what} are missing or wrong, {extra} are not of its events"
+        yield what, text if missing or extra else "", len(wanted)
+
+
+def _touches(indexes: Indexes) -> set[tuple[object, ...]]:
+    return {(*place, *row) for place, row in indexes.touches.items()}
+
+
+def differences(kept: Root, root: Root) -> str:
+    """Say in which respects two states of a version differ; nothing where they are the same."""
+    parts = {
+        "values": (_cells(kept), _cells(root)),
+        "tags": (dict(kept.tags), dict(root.tags)),
+        "time": (kept.time, root.time),
+        "weight": (kept.weight, root.weight),
+        "past": (dict(kept.past), dict(root.past)),
+    }
+    return ", ".join(name for name, (one, other) in parts.items() if one != other)
+
+
+def _cells(root: Root) -> dict[str, tuple[int, bytes]]:
+    return {key: (version, to_bytes(packed)) for key, (version, packed) in root.cells.items()}

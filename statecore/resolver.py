@@ -31,7 +31,7 @@ class StateResolver(StateMerger):
         sees = self._guard.sight(Permission.READ)
         rules = await self._rules("record", NO_STRATEGIES)
         ancestry = Ancestry(self._engine.streams, self._engine.timeline, self.agent_id)
-        others = [MAIN, *(branch.name for branch in await self.branches())]
+        others = [MAIN, *await self.branch_names()]
         found: dict[str, list[str]] = {}
         for name in others:
             other = await self.branch(name, create=False)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from statecore.audit_record import AuditRecord, SelectionOptions
-from statecore.backup import BackupResult
+from statecore.backup import Backup, BackupResult
 from statecore.blocking import BlockingManager
 from statecore.caring import BlockingCare, StoreCare
 from statecore.change import CLEAR, Change
@@ -247,20 +247,29 @@ class StateStore(StoreProofs, StoreCare):
         log = self._engine.streams.log
         return StoreStatistics(log.last_position(), len(log.streams()), log.size_bytes())
 
-    async def metrics(self, *, anchor: bytes | None = None, backup: int | None = None) -> Metrics:
+    async def metrics(
+        self, *, anchor: bytes | None = None, backup: int | str | Path | None = None
+    ) -> Metrics:
         """Return how the store is doing and what it holds, as numbers.
 
         Args:
             anchor: a signed head that is kept outside, to tell what is newer.
-            backup: the position up to which a backup reaches, to tell the same.
+            backup: where a backup of this store lies, to tell the same; or the position up to
+                which it reaches.
 
         Raises:
-            InputError: the anchor is of another log, or no signed head.
-            Damage: the log is shorter than the anchor says.
+            InputError: the anchor is of another log, or no signed head; the backup of another.
+            Damage: the log is shorter than the anchor or the backup.
+            StoreFailure, StoreUnsupported: the backup can't be looked at.
         """
         from statecore.metrics import measure  # most stores that are opened are not measured
 
-        return await self._engine.waiter.away(measure, self._engine, anchor, backup)
+        def look() -> Metrics:
+            log_id, care = self._engine.streams.log.log_id, self._parts.care
+            reached = Backup(backup).position(log_id) if isinstance(backup, str | Path) else backup
+            return measure(self._engine, anchor, reached, care.last_check)
+
+        return await self._engine.waiter.away(look)
 
     async def close(self) -> None:
         """Write what is still waiting, end every watch, let go of the files. Twice is fine."""
@@ -374,7 +383,9 @@ class BlockingStore(BlockingCare):
         """Return how much there is in the store."""
         return run(self.store.statistics())
 
-    def metrics(self, *, anchor: bytes | None = None, backup: int | None = None) -> Metrics:
+    def metrics(
+        self, *, anchor: bytes | None = None, backup: int | str | Path | None = None
+    ) -> Metrics:
         """Return how the store is doing and what it holds; see ``StateStore.metrics``."""
         return run(self.store.metrics(anchor=anchor, backup=backup))
 

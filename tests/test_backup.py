@@ -141,11 +141,11 @@ def test_how_far_behind_it_is_counts_events_and_seconds(
     with statecore.open(path, key=KEY, clock=clock) as store:
         write(store, 2)
         result = store.backup(place)
-        assert lag(path, result, clock.now) == (0, 0.0)
+        assert lag(path, result.position, clock.now) == (0, 0.0)
         write(store, 3, 2)
         clock.tick(90)
 
-        assert lag(path, result, clock.now) == (3, 90.0)
+        assert lag(path, result.position, clock.now) == (3, 90.0)
 
 
 def test_events_of_other_applications_in_the_file_are_taken_along(

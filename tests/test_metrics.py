@@ -145,6 +145,60 @@ def test_the_age_of_what_no_head_no_anchor_and_no_backup_covers(path: Path, cloc
         assert store.metrics(backup=0).backup_lag_seconds == 165
 
 
+def test_how_far_behind_a_backup_is_its_place_tells(
+    tmp_path: Path, path: Path, clock: Clock
+) -> None:
+    place = tmp_path / "backup"
+    with statecore.open(path, key=KEY, clock=clock) as store:
+        agent = store.manager("a")
+        agent.set_state("n", 1)
+        assert store.metrics().backup_lag_events is None
+        assert store.metrics(backup=place).backup_lag_events == 1
+        store.backup(place)
+        assert store.metrics(backup=str(place)).backup_lag_events == 0
+        clock.tick(7)
+        agent.set_state("n", 2)
+        agent.set_state("n", 3)
+        clock.tick(60)
+
+        metrics = store.metrics(backup=place)
+
+    assert (metrics.backup_lag_events, metrics.backup_lag_seconds) == (2, 60)
+    found = read_back(metrics.prometheus())
+    assert found["statecore_backup_lag_seconds"].samples[0].value == 60
+    assert found["statecore_backup_lag_events"].samples[0].value == 2
+
+
+def test_a_backup_of_another_store_or_of_more_events_is_refused(tmp_path: Path, path: Path) -> None:
+    with (
+        statecore.open(path, key=KEY) as store,
+        statecore.open(tmp_path / "other.db", key=KEY) as other,
+    ):
+        store.manager("a").set_state("n", 1)
+        other.manager("a").set_state("n", 1)
+        other.backup(tmp_path / "backup")
+
+        with pytest.raises(statecore.InputError, match="another store"):
+            store.metrics(backup=tmp_path / "backup")
+        with pytest.raises(statecore.Damage, match="went back"):
+            store.metrics(backup=2)
+
+
+def test_what_the_last_check_found_is_told(path: Path, clock: Clock) -> None:
+    with statecore.open(path, key=KEY, clock=clock) as store:
+        store.manager("a").set_state("n", 1)
+        before = store.metrics()
+        store.check()
+        clock.tick(30)
+
+        after = store.metrics()
+
+    assert (before.check_findings, before.check_age_seconds) == (None, None)
+    assert (after.check_findings, after.check_age_seconds) == (0, 30)
+    assert "check_findings" not in before.prometheus()
+    assert "statecore_check_findings 0" in after.prometheus()
+
+
 def test_an_anchor_of_another_log_or_a_longer_one_is_refused(tmp_path: Path, path: Path) -> None:
     with (
         statecore.open(path, key=KEY) as store,
@@ -275,6 +329,38 @@ def test_opentelemetry_collects_it(path: Path) -> None:
         assert {
             point.attributes["file"] for point in found["statecore.file_bytes"].data.data_points
         }
+    provider.shutdown()
+
+
+def test_opentelemetry_is_told_of_the_backup_and_of_checks_made_later(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("statecore.metrics.telemetry._FRESH_SECONDS", -1.0)  # looked at each time
+    reader = InMemoryMetricReader()
+    provider = MeterProvider(metric_readers=[reader])
+    with statecore.open(path, key=KEY) as store:
+        store.manager("a").set_state("n", 1)
+        instrument(store, provider, backup=tmp_path / "backup")
+        store.check()
+
+        found = collected(reader)
+
+        assert found["statecore.backup_lag_events"].data.data_points[0].value == 1
+        assert found["statecore.check_findings"].data.data_points[0].value == 0
+    provider.shutdown()
+
+
+def test_a_backup_that_cannot_be_looked_at_hides_nothing_else(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    reader = InMemoryMetricReader()
+    provider = MeterProvider(metric_readers=[reader])
+    with statecore.open(path, key=KEY) as store:
+        instrument(store, provider, backup=tmp_path / "file")
+
+        found = collected(reader)
+
+        assert "statecore.log_events" in found
+        assert "statecore.backup_lag_events" not in found
     provider.shutdown()
 
 

@@ -13,7 +13,11 @@ import pytest
 
 import statecore
 from statecore.checking import Check
-from statecore.errors import InputError
+from statecore.errors import Damage, InputError
+from statecore.projections.audit_tree import TILE_LEAVES
+from statecore.transparency.merkle import leaf_hash
+from statecore.transparency.policy import parse_policy
+from statecore.transparency.proof import parse_proof, verify_proof
 from tests.conftest import KEY, opening
 
 
@@ -105,6 +109,7 @@ def test_a_store_of_any_kind_is_checked(backend: str, tmp_path: Path) -> None:
     [
         ("DELETE FROM touches WHERE rowid_of_first", "index"),
         ("UPDATE touches SET count = count - 1 WHERE count > 5", "index"),
+        ("UPDATE touches SET first = 'text'", "index"),
         ("DELETE FROM ids", "index"),
         ("UPDATE ids SET version = 3", "index"),
         ("UPDATE tree SET hash = zeroblob(32)", "index"),
@@ -228,6 +233,75 @@ def test_a_damaged_state_is_left_alone_and_the_others_are_made_again(written: Pa
     assert any(text.startswith("agent: ") for text in done.left_alone)
     assert table(written, "touches") >= of_agent
     assert len(table(written, "touches")) > len(of_agent)
+
+
+def prove(store: statecore.BlockingStore, agent_id: str, version: int) -> None:
+    """Have an event proved, and believe it only then."""
+    proof = parse_proof(store.prove(agent_id, version))
+    verify_proof(proof, leaf_hash(proof.extra), parse_policy(store.audit_policy()))
+
+
+@pytest.mark.parametrize("is_elsewhere", [False, True])
+def test_what_is_proved_after_rebuilding_is_of_the_tree_made_again(
+    path: Path, is_elsewhere: bool
+) -> None:
+    with statecore.open(path, key=KEY, durability="relaxed") as store:
+        agents = [store.manager(name) for name in ("one", "two")]
+        for number in range(TILE_LEAVES * 5):
+            agents[number % 2].set_state("n", number)
+    edit(path, "UPDATE tree SET hash = zeroblob(32)", "UPDATE links SET hash = zeroblob(32)")
+
+    with statecore.open(path, key=KEY) as store:
+        for version in (3, 200, 500):
+            with pytest.raises(Damage, match="rebuild"):
+                store.prove("one", version)
+        if is_elsewhere:
+            with statecore.open(path, key=KEY) as other:
+                other.rebuild()
+        else:
+            store.rebuild()
+
+        for version in (3, 200, 500, 640):
+            prove(store, "one", version)
+
+
+def test_what_is_written_after_rebuilding_goes_on_from_the_tree_made_again(path: Path) -> None:
+    with statecore.open(path, key=KEY, durability="relaxed") as store:
+        rare, often = store.manager("rare"), store.manager("often")
+
+        def write(events: int) -> None:
+            for number in range(events):
+                often.set_state("n", number)
+
+        rare.set_state("n", 0)
+        write(TILE_LEAVES)
+    of_rare = "stream = (SELECT stream FROM events WHERE position = 1)"
+    edit(path, f"UPDATE links SET hash = zeroblob(32) WHERE {of_rare}")
+    with statecore.open(path, key=KEY, durability="relaxed") as store:
+        rare, often = store.manager("rare"), store.manager("often")
+        rare.set_state("n", 1)
+        write(2 * TILE_LEAVES)  # the first of these tiles is linked wrongly, the second is right
+
+        assert store.rebuild().is_replaced
+        rare.set_state("n", 2)
+        write(TILE_LEAVES)
+
+        prove(store, "rare", 3)
+    assert statecore.verify(path).findings == []
+
+
+def test_what_was_known_of_an_index_is_forgotten_with_its_rebuilding(written: Path) -> None:
+    edit(written, "DELETE FROM touches")
+    with statecore.open(written, key=KEY) as store:
+        agent = store.manager("agent")
+        for number in range(9):
+            agent.set_state(f"k{number}", "known")
+
+        assert store.rebuild().is_replaced
+        for number in range(9):
+            agent.set_state(f"k{number}", "touched again")
+
+        assert store.check(Check.INDEX).complaints == []
 
 
 def test_rebuilding_needs_something_kept(tmp_path: Path) -> None:

@@ -159,6 +159,25 @@ def test_an_old_key_an_old_anchor_and_denials_are_told(folder: Path) -> None:
     assert figures(found)["verdict"] == "VALID-ANCHORED"
 
 
+def test_a_backup_that_nobody_took_for_days_is_told(folder: Path) -> None:
+    path, now = folder / "agents.db", datetime.now(UTC)
+    clock = Clock(int((now - timedelta(days=9)).timestamp() * 1e6))
+    with statecore.open(path, key=KEY, clock=clock) as store:
+        store.manager("a").set_state("n", 1)
+        store.backup(folder / "backup")
+        clock.tick(86400)
+        store.manager("a").set_state("n", 2)
+
+    late = reviewed(path, Period.DAILY, now, backup=folder / "backup")
+    with statecore.open(path, key=KEY) as store:
+        store.backup(folder / "backup")
+    fresh = reviewed(path, Period.DAILY, now, backup=folder / "backup")
+
+    assert "there was no backup for 8 days: 1 events" in said(late, Rank.WARNING)
+    assert figures(fresh)["events that no backup has"] == "0"
+    assert not fresh.concerns
+
+
 def test_changes_of_the_policy_and_denials_are_told(folder: Path) -> None:
     path = folder / "agents.db"
     rule = {"id": "all", "effect": "permit", "operations": ["*"], "principals": ["ada"]}
@@ -197,6 +216,8 @@ def test_the_thresholds_are_those_that_are_documented() -> None:
     ):
         assert said in text
     assert timedelta(hours=1) == sections.UNSIGNED_MAX
+    assert "a backup over a day behind" in text
+    assert timedelta(days=1) == sections.UNBACKED_MAX
     assert "over an hour old" in text
     assert sections.COLD_STATE_SECONDS_MAX == 1
     assert "over a second" in text
@@ -280,6 +301,28 @@ def test_the_command_ends_with_a_code_where_something_is_urgent(
     assert "Nothing to be done." in quiet.stdout
     assert page.stdout.startswith("<!DOCTYPE html>")
     assert json.loads(urgent.stdout)["concerns"][0]["rank"] == "critical"
+
+
+def test_both_commands_are_told_where_the_backup_lies(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STATECORE_KEY", KEY.hex())
+    path, place = str(folder / "agents.db"), str(folder / "backup")
+    with statecore.open(path, key=KEY) as store:
+        store.manager("a").set_state("n", 1)
+        store.backup(place)
+        store.manager("a").set_state("n", 2)
+
+    def run(*arguments: str) -> Any:
+        return CliRunner().invoke(app, [*arguments, path])
+
+    told = json.loads(run("metrics", "--json", "--backup", place).stdout)
+    silent = json.loads(run("metrics", "--json").stdout)
+    review = run("review", "--backup", place, "daily").stdout
+
+    assert told["statecore_backup_lag_events"] == 1
+    assert "statecore_backup_lag_events" not in silent
+    assert "events that no backup has" in review
 
 
 # Upgrades

@@ -18,7 +18,7 @@ from statecore.backup.segment import (
     read_extent,
     read_segment,
 )
-from statecore.errors import Damage, NotFound
+from statecore.errors import Damage, InputError, NotFound
 
 _HEAD: Final = ".head"
 
@@ -95,6 +95,27 @@ class Backup:
         if not listing.segments:
             raise NotFound(f"there is no backup at {self}")
         return listing
+
+    def last_extent(self, listing: Listing, log_id: bytes) -> Extent | None:
+        """Return what the chain comes to, unproven; nothing where no event was brought there.
+
+        Raises:
+            InputError: it is of another log.
+            Damage: its first segment is missing, or the last one is none.
+        """
+        if not listing.chain:
+            if listing.segments:
+                raise Damage(f"{self} lacks its first segment: `backup verify` tells more")
+            return None
+        extent = self.extent(listing.chain[-1])
+        if extent.log_id != log_id:
+            raise InputError(f"{self} holds the backup of another store")
+        return extent
+
+    def position(self, log_id: bytes) -> int:
+        """Return up to which position of its log it reaches, unproven; see ``last_extent``."""
+        extent = self.last_extent(self.listing(), log_id)
+        return extent.last if extent else 0
 
     def extent(self, name: Name) -> Extent:
         """Return what a segment says of itself, unproven.

@@ -82,7 +82,7 @@ class Folder:
     def create(self, name: str, data: bytes) -> bool:
         draft = self._path / f"{DRAFT}{secrets.token_hex(8)}"
         try:
-            self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_folder(self._path)
             try:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
                 with os.fdopen(os.open(draft, flags, 0o600), "wb") as file:
@@ -133,6 +133,14 @@ class Folder:
             sync_folder(self._path)
         except OSError as error:
             raise _explain(error, f"{self._path / name}") from error
+
+
+def _make_folder(path: Path) -> None:
+    """Make a folder and those above it; a power cut that took its name would take what is in it."""
+    if not path.is_dir():
+        _make_folder(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
+        sync_folder(path.parent)
 
 
 def sync_folder(path: Path) -> None:

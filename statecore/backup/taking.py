@@ -113,14 +113,9 @@ class _Taking:
 
     def _go_on(self, listing: Listing) -> Extent:
         """Return the extent to go on from, which must be of this log."""
-        chain = listing.chain
-        if not chain:
-            if listing.segments:
-                raise Damage(f"{self._backup} lacks its first segment: `backup verify` tells more")
+        extent = self._backup.last_extent(listing, self._file.log_id)
+        if extent is None:
             return _nothing(self._file.log_id)
-        extent = self._backup.extent(chain[-1])
-        if extent.log_id != self._file.log_id:
-            raise InputError(f"{self._backup} holds the backup of another store")
         view = AuditTree(self._file.tree)
         if (
             extent.last > self._source.last_position()
@@ -216,21 +211,21 @@ def _nothing(log_id: bytes) -> Extent:
     return Extent(log_id, 0, 0, 0, 0, 0, 0, EMPTY_ROOT, EMPTY_ROOT)
 
 
-def lag(path: Path, result: BackupResult, now: int) -> tuple[int, float]:
+def lag(path: Path, position: int, now: int) -> tuple[int, float]:
     """Return how many events a backup is behind its store, and how many seconds.
 
     Args:
         path: the store.
-        result: what the last backup came to.
+        position: up to which the backup reaches.
         now: microseconds since 1970, UTC.
     """
     file = StoreFile(path)
     try:
         source = CopySource(file)
-        behind = source.events_after(result.position)
+        behind = source.events_after(position)
         if not behind:
             return 0, 0.0
-        first = next(_ours(source, result.position), None)
+        first = next(_ours(source, position), None)
     finally:
         file.close()
     since = read_time(first.stored) if first else now

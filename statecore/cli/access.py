@@ -99,7 +99,7 @@ def agent_in(
         there = [birth.agent_id for birth in store.agents()]
         raise statecore.NotFound(f"there is no agent {agent_id}; {_some(there)}")
     if not is_main:
-        names = _some([agent.branch_name, *(known.name for known in agent.branches())])
+        names = _some([agent.branch_name, *agent.branch_names()])
         raise statecore.BranchNotFound(f"{agent_id} has no branch {branch}; {names}")
     return agent
 

@@ -109,11 +109,11 @@ def _follow(store: Path, once: Once, every: float, *, as_json: bool) -> None:
         except statecore.StoreFailure as error:  # a network that is down comes back
             if last is None:
                 raise
-            behind, seconds = lag(store, last, now())
+            behind, seconds = lag(store, last.position, now())
             report(f"{error}; {behind:,} events and {seconds:,.0f} seconds behind, going on")
         else:
             if last is None or result.events or result.signed != last.signed:
-                behind, seconds = lag(store, result, now())
+                behind, seconds = lag(store, result.position, now())
                 if as_json:
                     about = {"events_behind": behind, "seconds_behind": seconds}
                     echo_json({**_data(result), **about})

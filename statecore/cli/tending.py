@@ -32,6 +32,10 @@ class Form(StrEnum):
     HTML = "html"
 
 
+LiesAt = Annotated[
+    str | None,
+    typer.Option("--backup", metavar="DEST", help="Where its backup lies.", show_default=False),
+]
 Anchor = Annotated[
     list[Path] | None,
     typer.Option(metavar="FILE", help="A signed head kept outside.", show_default=False),
@@ -45,6 +49,7 @@ def metrics(
         Path | None,
         typer.Option(metavar="FILE", help="A signed head kept outside.", show_default=False),
     ] = None,
+    backup: LiesAt = None,
     passphrase: AskPassphrase = False,
     as_json: Json = False,
 ) -> None:
@@ -60,7 +65,8 @@ def metrics(
 
     kept = None if anchor is None else anchor.read_bytes()
     with opened(store, passphrase=passphrase) as there:
-        found = [each for each in families(there.metrics(anchor=kept)) if not each.is_of_process]
+        measured = families(there.metrics(anchor=kept, backup=backup))
+    found = [each for each in measured if each.samples and not each.is_of_process]
     if as_json:
         echo_json({each.name: _numbers(each.samples) for each in found})
     else:
@@ -80,6 +86,7 @@ def review(
     ],
     store: Store,
     anchor: Anchor = None,
+    backup: LiesAt = None,
     policy: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Whom you trust: the log's key.", show_default=False),
@@ -108,6 +115,7 @@ def review(
                 period,
                 datetime.now(UTC),
                 anchors=anchor or [],
+                backup=backup,
                 policy=policy,
                 on_progress=on_progress,
             )

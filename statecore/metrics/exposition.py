@@ -14,11 +14,16 @@ from statecore.metrics.figures import Distribution
 
 
 def prometheus(families: Iterable[Family]) -> str:
-    """Return metrics as text: to be served as ``text/plain; version=0.0.4``, or kept in a file."""
+    """Return metrics as text: to be served as ``text/plain; version=0.0.4``, or kept in a file.
+
+    Nothing is said of those without samples.
+    """
     return "".join(f"{line}\n" for family in families for line in _lines(family))
 
 
 def _lines(family: Family) -> Iterator[str]:
+    if not family.samples and family.distribution is None:
+        return
     yield f"# HELP {family.name} {_escaped(family.text)}"
     yield f"# TYPE {family.name} {family.type}"
     for labels, number in family.samples:

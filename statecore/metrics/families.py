@@ -39,8 +39,8 @@ class Family:
 
 
 def families(metrics: Metrics) -> list[Family]:
-    """Return all metrics; none where there is nothing to say."""
-    return [*_reading(metrics), *_writing(metrics), *_store(metrics)]
+    """Return all metrics; those that there is nothing to say of have no samples."""
+    return [*_reading(metrics), *_writing(metrics), *_store(metrics), *_checks(metrics)]
 
 
 def _reading(metrics: Metrics) -> Iterator[Family]:
@@ -89,6 +89,7 @@ def _store(metrics: Metrics) -> Iterator[Family]:
             metrics.unanchored_seconds,
             "seconds",
         ),
+        ("backup_lag_events", "Events that no backup has.", metrics.backup_lag_events, "events"),
         (
             "backup_lag_seconds",
             "Age of what no backup has.",
@@ -96,8 +97,16 @@ def _store(metrics: Metrics) -> Iterator[Family]:
             "seconds",
         ),
     ):
-        if number is not None:
-            yield _gauge(name, text, number, unit)
+        yield _gauge(name, text, number, unit)
+
+
+def _checks(metrics: Metrics) -> Iterator[Family]:
+    text = "What the last check of the store found."
+    yield _gauge("check_findings", text, metrics.check_findings, "", is_of_process=True)
+    text = "Time since the last check of the store ended."
+    yield _gauge(
+        "check_age_seconds", text, metrics.check_age_seconds, "seconds", is_of_process=True
+    )
 
 
 def _counter(name: str, text: str, number: float, unit: str = "") -> Family:
@@ -110,8 +119,11 @@ def _found(name: str, text: str, warm: int, cold: int) -> Family:
     return Family(f"statecore_{name}", Type.COUNTER, "", text, samples, is_of_process=True)
 
 
-def _gauge(name: str, text: str, number: float, unit: str) -> Family:
-    return Family(f"statecore_{name}", Type.GAUGE, unit, text, (({}, number),))
+def _gauge(
+    name: str, text: str, number: float | None, unit: str, *, is_of_process: bool = False
+) -> Family:
+    samples: tuple[Sample, ...] = () if number is None else (({}, number),)
+    return Family(f"statecore_{name}", Type.GAUGE, unit, text, samples, is_of_process=is_of_process)
 
 
 def _histogram(name: str, text: str, of: Distribution, unit: str = "seconds") -> Family:

@@ -91,8 +91,16 @@ class Metrics:
     """For how long the oldest event that no signed head covers has been there; 0 for none."""
     unanchored_seconds: float | None
     """The same for the head kept outside that was given; ``None`` where none was."""
+    backup_lag_events: int | None
+    """Events that the backup that was given lacks; ``None`` where none was."""
     backup_lag_seconds: float | None
-    """The same for the position up to which a backup reaches; ``None`` where none was given."""
+    """For how long the oldest of those has been there; 0 for none."""
+
+    # What the last check came to that this process made, such as one of ``check_seconds``.
+    check_findings: int | None
+    """What was not as it should be; ``None`` before the first check."""
+    check_age_seconds: float | None
+    """How long ago it ended."""
 
     def prometheus(self) -> str:
         """Return it as text that Prometheus reads; see ``statecore.metrics.prometheus``."""

@@ -7,6 +7,7 @@ from math import inf
 from types import MappingProxyType
 from typing import Final
 
+from statecore.checking import CheckReport
 from statecore.codec import read_time
 from statecore.engine import Engine
 from statecore.errors import Damage, InputError
@@ -20,12 +21,17 @@ from statecore.transparency.note import parse_note
 _TILE_LEAVES: Final = 256  # as ``KeptTree`` counts them
 
 
-def measure(engine: Engine, anchor: bytes | None = None, backup: int | None = None) -> Metrics:
+def measure(
+    engine: Engine,
+    anchor: bytes | None = None,
+    backup: int | None = None,
+    last_check: CheckReport | None = None,
+) -> Metrics:
     """Return the metrics of an open store; ``StateStore.metrics`` says more.
 
     Raises:
         InputError: the anchor is of another log.
-        Damage: the log has fewer events than the anchor.
+        Damage: the log has fewer events than the anchor or the backup.
     """
     log, tally, now = engine.streams.log, engine.streams.tally, engine.clock()
     kept = log.tree.last_head() if log.tree else None
@@ -56,7 +62,10 @@ def measure(engine: Engine, anchor: bytes | None = None, backup: int | None = No
         head_events=head,
         unsigned_seconds=_age_behind(log, head, now),
         unanchored_seconds=_age_behind(log, anchored, now),
+        backup_lag_events=_behind(log, backup),
         backup_lag_seconds=_age_after(log, backup, now),
+        check_findings=len(last_check.complaints) if last_check else None,
+        check_age_seconds=(now - last_check.time) / 1e6 if last_check else None,
     )
 
 
@@ -85,6 +94,19 @@ def _age_behind(log: LogStore, events: int | None, now: int) -> float | None:
     tiles, rest = divmod(events, _TILE_LEAVES)
     rows = log.tree.rows(log.tree.upto(tiles - 1), rest + 1)
     return _age(rows[rest][3], now) if len(rows) > rest else 0.0
+
+
+def _behind(log: LogStore, position: int | None) -> int | None:
+    """Return how many events there are after a position."""
+    if position is None:
+        return None
+    last = log.last_position()
+    if position > last:
+        raise Damage(
+            f"the log has {last} events, the backup {position}: the store went back, or is another "
+            "copy"
+        )
+    return last - position
 
 
 def _age_after(log: LogStore, position: int | None, now: int) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from statecore.errors import InputError, StatecoreError
@@ -25,7 +26,12 @@ class Measured(Protocol):
         """Return the same store for plain functions."""
 
 
-def instrument(store: Measured, provider: MeterProvider | None = None) -> None:
+def instrument(
+    store: Measured,
+    provider: MeterProvider | None = None,
+    *,
+    backup: str | Path | None = None,
+) -> None:
     """Have a store's metrics collected by OpenTelemetry, as long as it is open.
 
     The names are those for Prometheus, without ``statecore_`` but with ``statecore.`` in front.
@@ -35,6 +41,8 @@ def instrument(store: Measured, provider: MeterProvider | None = None) -> None:
     Args:
         store: an open store, under either face.
         provider: of meters, in place of the one set for the process.
+        backup: where the store's backup lies, to tell how far behind it is. While that can't be
+            looked at, the rest is told.
 
     Raises:
         InputError: ``statecore[otel]`` is not installed.
@@ -44,7 +52,16 @@ def instrument(store: Measured, provider: MeterProvider | None = None) -> None:
     except ImportError as error:
         raise InputError("this needs statecore[otel], which is not installed") from error
     meter = get_meter("statecore", meter_provider=provider)
-    look = _Look(store.blocking().metrics)
+    measure = store.blocking().metrics
+
+    def metrics() -> Metrics:
+        try:
+            found: Metrics = measure(backup=backup)
+        except StatecoreError:
+            found = measure()
+        return found
+
+    look = _Look(metrics)
     makers = {
         Type.COUNTER: meter.create_observable_counter,
         Type.GAUGE: meter.create_observable_gauge,

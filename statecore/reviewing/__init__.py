@@ -44,6 +44,7 @@ def review(
     now: datetime,
     *,
     anchors: Sequence[Path] = (),
+    backup: str | Path | None = None,
     policy: Path | None = None,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Review:
@@ -55,16 +56,18 @@ def review(
         period: how far back, and how much.
         now: until when.
         anchors: signed heads that were kept outside.
+        backup: where the store's backup lies.
         policy: whom the audit trusts (c2sp.org/tlog-policy).
         on_progress: called with how many events were looked at so far.
 
     Raises:
         AccessDenied: what is to be looked at may not be.
-        InputError: an anchor is none, or another log's.
+        InputError: an anchor is none, or another log's; or the backup is another's.
+        Damage: the log is shorter than an anchor or the backup.
     """
     span, steps = _SPANS[period]
     found = survey(store, now - span, now, steps, on_progress)
-    metrics = store.metrics(anchor=_largest(anchors))
+    metrics = store.metrics(anchor=_largest(anchors), backup=backup)
     sections = [monitor(found, metrics, path)]
     if period != Period.DAILY:
         sections.append(perform(store, found, metrics))

@@ -22,6 +22,7 @@ from statecore.verifying import Report, Verdict
 # What is worth a concern; docs/operations.md has the same numbers.
 UNSIGNED_MAX: Final = timedelta(hours=1)
 UNANCHORED_MAX: Final = timedelta(days=7)
+UNBACKED_MAX: Final = timedelta(days=1)
 WAL_BYTES_MAX: Final = 64 * 1024 * 1024
 DAYS_LEFT_MIN: Final = 30
 DATA_KEY_MAX: Final = timedelta(days=365)
@@ -55,7 +56,20 @@ def monitor(survey: Survey, metrics: Metrics, path: Path) -> Section:
         advice = "`statecore schema check` lists them; `migrate` brings old values up."
         section.warn(Rank.WARNING, f"{name} violates its rules in {count} places", advice)
     _space(section, survey, metrics, path)
+    _backup(section, metrics)
     return section
+
+
+def _backup(section: Section, metrics: Metrics) -> None:
+    """Tell how far behind the backup is, where it was said where that lies."""
+    if metrics.backup_lag_seconds is None:
+        return
+    age = timedelta(seconds=round(metrics.backup_lag_seconds))
+    section.tell("events that no backup has", f"{metrics.backup_lag_events:,}")
+    section.tell("the oldest of them", age if metrics.backup_lag_events else "none")
+    if age > UNBACKED_MAX:
+        text = f"there was no backup for {age.days} days: {metrics.backup_lag_events:,} events"
+        section.warn(Rank.WARNING, text, "`statecore backup run`; see why nothing does it.")
 
 
 def _over_time(survey: Survey) -> Plot:

@@ -15,6 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import environment
+from tests.faults.backups import (
+    kill_backups,
+    kill_backups_at_each_step,
+    pull_the_plug_on_backups,
+)
+from tests.faults.bad_backups import (
+    cut_backups,
+    flip_bits_of_backups,
+    mix_backups,
+    share_a_place,
+)
 from tests.faults.clocks import set_the_clock
 from tests.faults.damage import cut_files, flip_bits
 from tests.faults.errors import fail_calls
@@ -41,6 +52,13 @@ FAULTS = [
     Fault("crowd", crowd, 10, 1, 300),
     Fault("fork", fork_while_writing, 100, 5, 300),
     Fault("read-only", write_protect, 20, 1, 300),
+    Fault("backup-kill", kill_backups, 300, 10, 600),
+    Fault("backup-step", kill_backups_at_each_step, EVERY, 5, 600),
+    Fault("backup-power", pull_the_plug_on_backups, EVERY, 5, 600),
+    Fault("backup-flip", flip_bits_of_backups, EVERY, 40, 3600),
+    Fault("backup-cut", cut_backups, EVERY, 40, 3600),
+    Fault("backup-mix", mix_backups, 1000, 40, 600),
+    Fault("backup-shared", share_a_place, 300, 10, 600),
 ]
 
 

@@ -104,7 +104,7 @@ def _lay_out(folder: Path, files: Files) -> None:
 
 
 @contextmanager
-def _in_memory(folder: Path) -> Iterator[Path]:
+def in_memory(folder: Path) -> Iterator[Path]:
     """Give a folder for files that nobody needs to be durable."""
     memory = Path("/dev/shm")
     with TemporaryDirectory(dir=memory if memory.is_dir() else folder) as place:
@@ -114,7 +114,7 @@ def _in_memory(folder: Path) -> Iterator[Path]:
 def damage(trial: Trial, change: Callable[[bytes, int], bytes]) -> None:
     """Change each file at each of its bytes, and read all of its store each time."""
     every: list[tuple[str, Files, dict[str, Told], int]] = []
-    with _in_memory(trial.folder) as folder:
+    with in_memory(trial.folder) as folder:
         for name, files in write_stores(trial.folder):
             _lay_out(folder, files)
             whole = tell(folder / LOG)

@@ -1,8 +1,9 @@
 """A day of a store in ten minutes, a death every minute: ``python -m tests.soak --minutes 10``.
 
-Workers write, watch, travel and merge, each in a process of its own. Each minute one of them is
-killed and another takes its place, all but one, whose memory must stay as it is. At the end every
-acknowledged event is there, the subscriber saw each event once and in order, and all is sound.
+Workers write, watch, travel, merge, review and back up, each in a process of its own. Each minute
+one of them is killed and another takes its place, all but one, whose memory must stay as it is. At
+the end every acknowledged event is there, the subscriber saw each event once and in order, what the
+backup came to restores to what the store was at that position, and all is sound.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import statecore
-from tests.conftest import environment
+from tests.conftest import KEY, environment
 from tests.faults.bad_disk import is_sound
+from tests.soak.shipped import Lag, check_backup
 from tests.soak.workers import AGENTS, WORKERS, open_store
 
 MEBIBYTE = 1024 * 1024
@@ -97,7 +99,9 @@ def resident_bytes(process: int) -> int:
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
-def live(soak: Soak, seconds: float, beat_seconds: float, chance: random.Random) -> None:
+def live(
+    soak: Soak, seconds: float, beat_seconds: float, chance: random.Random, behind: Lag
+) -> None:
     """Let them all work for a while, and kill one at each beat."""
     open_store(soak.folder).blocking().close()
     for name in WORKERS:
@@ -105,7 +109,7 @@ def live(soak: Soak, seconds: float, beat_seconds: float, chance: random.Random)
     mortals = [name for name in WORKERS if name != STEADY]
     began = time.monotonic()
     for beat in range(1, 1 + max(1, int(seconds / beat_seconds))):
-        time.sleep(max(0.0, began + beat * beat_seconds - time.monotonic()))
+        behind.look_until(began + beat * beat_seconds)
         killed = chance.choice(mortals)
         soak.report(beat, killed)
         soak.kill(killed)
@@ -173,6 +177,29 @@ def check_subscriber(soak: Soak, agent: str, count: int) -> None:
         soak.violations.append(f"{agent}: the subscriber saw {len(seen)} of {count} events")
 
 
+def check_whole(soak: Soak) -> None:
+    """Look whether SQLite finds nothing in the file, and a replay of all events neither."""
+    path = soak.folder / "agents.db"
+    if not is_sound(path):
+        soak.violations.append("SQLite finds damage")
+    found = statecore.verify(path, depth="replay", key=KEY).findings
+    soak.violations += [f"{each.kind}: {each.text}" for each in found]
+
+
+def check_shipped(soak: Soak, behind: Lag) -> None:
+    """Look whether the backup is what the store was, and say how it went."""
+    shipped = check_backup(soak.folder)
+    soak.violations += shipped.violations
+    say(
+        f"backup: {shipped.events:,} events up to position {shipped.position:,}, in "
+        f"{shipped.segments:,} segments; {behind}"
+    )
+    reviews = sum(file.read_bytes().count(b"\n") for file in soak.folder.glob("reviewed-*"))
+    say(f"reviews: {reviews}")
+    if not reviews:
+        soak.violations.append("no review was made")
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run a soak; return 1 if anything was violated."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
@@ -181,15 +208,15 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="statecore-soak-") as folder:
-        soak = Soak(Path(folder))
+        soak, behind = Soak(Path(folder)), Lag(Path(folder))
         try:
-            live(soak, asked.minutes * 60, asked.beat, random.Random(asked.seed))
+            live(soak, asked.minutes * 60, asked.beat, random.Random(asked.seed), behind)
         finally:
             for process in soak.working.values():
                 process.kill()
         check_events(soak)
-        if not is_sound(soak.folder / "agents.db"):
-            soak.violations.append("SQLite finds damage")
+        check_shipped(soak, behind)
+        check_whole(soak)
         lives = ", ".join(f"{name} {count}" for name, count in soak.lives.items())
         say(f"lives: {lives}")
     for violation in soak.violations:

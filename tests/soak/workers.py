@@ -1,8 +1,8 @@
 """Who lives with a store all day: ``python -m tests.soak.workers NAME FOLDER ACTOR``.
 
 Each is a process of its own, works until it is told to stop (SIGTERM) or killed, and leaves behind
-what must be true: writers what was acknowledged, the subscriber what it has seen. Another one (a
-backup that follows, a reviewer) is a function here and a name in ``WORKERS``.
+what must be true: writers what was acknowledged, the subscriber what it has seen, the follower how
+far it has come. Another one is a function here and a name in ``WORKERS``.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import statecore
 from statecore.errors import Erased
+from statecore.reviewing import Period, Rank, review
 from statecore.values import same
 from tests.conftest import KEY
 from tests.strategies import pack_exposed_state, unpack_state
@@ -29,6 +31,8 @@ THREADS: Final = 4
 TASKS: Final = 24
 TTL_SECONDS: Final = 5
 CACHE_MIB: Final = 32
+FOLLOW_SECONDS: Final = 1
+REVIEW_SECONDS: Final = 10
 
 Stop = threading.Event
 
@@ -192,12 +196,50 @@ def sweep(folder: Path, actor: str, stop: Stop) -> None:
             stop.wait(1.0)
 
 
+def follow(folder: Path, actor: str, stop: Stop) -> None:
+    """Be the command that brings what is new to a backup, and have it tell of it as JSON."""
+    told = os.open(folder / f"shipped-{actor}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(told, sys.stdout.fileno())
+    command = [sys.executable, "-m", "statecore.cli", "backup", "run", "--json", "--follow"]
+    places = [str(folder / "agents.db"), str(folder / "backup")]
+    os.execv(sys.executable, [*command, f"--every={FOLLOW_SECONDS}", *places])
+
+
+def make_reviews(folder: Path, actor: str, stop: Stop) -> None:
+    """Make the daily review every so often: it counts all that was acknowledged, and is calm."""
+    made = Teller(folder, f"reviewed-{actor}")
+
+    def end_if_told(_: int) -> None:
+        if stop.is_set():
+            sys.exit()  # at the end of a long day a whole review takes longer than anybody waits
+
+    with open_store(folder) as store:
+        while not stop.is_set():
+            acknowledged = sum(file.read_bytes().count(b"\n") for file in folder.glob("told-*"))
+            found = review(
+                store,
+                folder / "agents.db",
+                Period.DAILY,
+                datetime.now(UTC),
+                backup=folder / "backup",
+                on_progress=end_if_told,
+            )
+            urgent = [each.text for each in found.concerns if each.rank != Rank.NOTICE]
+            assert not urgent, urgent
+            counted = int(dict(found.sections[0].figures)["events in this time"].replace(",", ""))
+            assert counted >= acknowledged, (counted, acknowledged)
+            made.tell(counted)
+            stop.wait(REVIEW_SECONDS)
+
+
 WORKERS: Final[dict[str, Callable[[Path, str, Stop], None]]] = {
     "threads": write_in_threads,
     "tasks": write_as_tasks,
     "subscriber": subscribe,
     "traveller": travel,
     "sweeper": sweep,
+    "follower": follow,
+    "reviewer": make_reviews,
 }
 
 

@@ -263,15 +263,19 @@ class Datastore:
         counter = self.ticket.counter()
         return -1 if counter & 1 else counter - 2 * self._own_commits
 
-    def commit(self) -> None:
+    def commit(self, *, is_own: bool = True) -> None:
         """Make the turn's writes durable.
+
+        Args:
+            is_own: whether all that is known here of the file stays true. Otherwise it is looked at
+                anew, as after a commit of somebody else.
 
         Raises:
             StoreFull: nothing was written.
             OutcomeUnknown: the disk failed; the store takes no more writes.
         """
         counter = self.ticket.begin_commit()
-        self._own_commits += 1
+        self._own_commits += is_own
         try:
             self._writer.execute("COMMIT")
         except (apsw.FullError, apsw.BusyError):

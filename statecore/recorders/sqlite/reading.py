@@ -12,10 +12,10 @@ import apsw
 
 from statecore.database import BUSY_MS, distrust, explain, require_schema, require_sqlite
 from statecore.errors import Damage, StoreNotFound, StoreReadOnly
-from statecore.recorders.port import LogRow, Turn
+from statecore.recorders.port import Indexes, LogRow, Turn
+from statecore.recorders.sqlite.indexing import read_indexes
 from statecore.recorders.sqlite.log import SqliteReader
 from statecore.recorders.sqlite.schema import SCHEMA, TOPIC_ID, TREE_SCHEMA, read_log_id
-from statecore.recorders.sqlite.touches import versions
 from statecore.recorders.sqlite.tree import SqliteTree
 
 _COMPLAINTS_MAX: Final = 20
@@ -172,22 +172,9 @@ class FileLog(SqliteReader):
     def read_log(self, after: int, limit: int) -> list[LogRow]:
         return self.tree.rows(after, limit)
 
-    def touches(self, stream: bytes) -> dict[bytes, list[int]]:
-        """Return the whole key history of a stream: of each tag, the versions that touched it.
-
-        Raises:
-            Damage: a row of it does not parse.
-        """
-        sql = "SELECT CAST(tag AS BLOB), first, count, distances FROM touches WHERE stream = ?"
-        found: dict[bytes, list[int]] = {}
-        for tag, *row in self._all(sql, (self._stream_id(stream),)):
-            found.setdefault(tag, []).extend(versions(*row))
-        return found
-
-    def ids(self, stream: bytes) -> dict[bytes, int]:
-        """Return the versions of a stream's events with an id of their caller's, by its tag."""
-        sql = "SELECT CAST(tag AS BLOB), version FROM ids WHERE stream = ?"
-        return dict(self._all(sql, (self._stream_id(stream),)))
+    def indexes(self, stream: bytes) -> Indexes:
+        """Return the rows of a stream's indexes, as they are."""
+        return read_indexes(self._all, self._stream_id(stream))
 
     def freshness(self) -> int:
         return 0  # one moment of it is all there is

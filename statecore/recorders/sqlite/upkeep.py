@@ -105,6 +105,7 @@ class SqliteMending:
 
     def commit(self) -> None:
         try:
-            self._datastore.commit()
+            # What is known of it in this process, too, may be of what was wrong.
+            self._datastore.commit(is_own=False)
         except apsw.Error as error:
             raise explain(error, self._datastore.path) from error
