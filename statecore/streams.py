@@ -24,6 +24,7 @@ from statecore.values import pack
 
 _PAGE: Final = 500  # events replayed at once; of more, the garbage collector would see too much
 _OPENINGS: Final = 64  # between looks at what all open streams weigh
+_STREAM_BYTES: Final = 3 * 1024  # what one takes whose state is empty
 _REPLAY_WEIGHT: Final = 128  # replaying an event costs as much as loading so many more bytes
 
 
@@ -97,10 +98,10 @@ class Streams:
 
     def _make_room(self) -> None:
         """Let go of the streams opened longest ago while all together are too large."""
-        weight = sum(stream.root.weight for stream in self._recent.values())
+        weight = sum(stream.root.weight + _STREAM_BYTES for stream in self._recent.values())
         while weight > self._cache_bytes_max and len(self._recent) > 1:
             _, closed = self._recent.popitem(last=False)
-            weight -= closed.root.weight
+            weight -= closed.root.weight + _STREAM_BYTES
 
     def refresh(self, stream: Stream) -> Root:
         """Bring a stream's root up to date, and return it.

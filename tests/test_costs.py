@@ -373,3 +373,12 @@ def test_a_restore_opens_the_events_it_takes_back_once_the_state_is_warm(
     cost = meter.cost(agent.restore, version)
 
     assert (cost.opened, cost.appended) == (after(version, 40), 1)
+
+
+def test_many_small_agents_are_not_all_kept_open(path: Path) -> None:
+    with statecore.open(path, key=KEY, durability="relaxed", cache_mib=1) as store:
+        for number in range(600):
+            store.manager(f"agent-{number}").set_state("n", number)
+
+        assert len(store.store._engine.streams._recent) < 450  # of 1,200: each has a register
+        assert store.manager("agent-3").get_state("n") == 3

@@ -157,6 +157,8 @@ class SqliteLog(SqliteReader):
         """Forget what somebody else may have changed, and what there is too much of."""
         if freshness != self._postings_freshness or len(self.postings) > _CACHED_MAX:
             self.postings.clear()
+        if len(self.stream_ids) > _CACHED_MAX:
+            self.stream_ids.clear()
         self._postings_freshness = freshness
 
     def freshness(self) -> int:
