@@ -3,6 +3,7 @@
 from statecore.access import Authority, Context, Decision, validate_access
 from statecore.agent_state import AgentState
 from statecore.appends import WriteOptions
+from statecore.archiving import Archiving
 from statecore.audit_record import AuditEntry, AuditRecord, Standing
 from statecore.backup import BackupResult, PruneResult, prune_backup
 from statecore.backup_check import verify_backup
@@ -14,6 +15,7 @@ from statecore.custody import KeyEntry, KeyReport
 from statecore.doctor import Examination, examine
 from statecore.errors import (
     AccessDenied,
+    Archived,
     BranchExists,
     BranchNotFound,
     Conflict,
@@ -93,6 +95,8 @@ __all__ = [
     "AccessDenied",
     "AccessRecord",
     "AgentState",
+    "Archived",
+    "Archiving",
     "AuditEntry",
     "AuditRecord",
     "Authority",

@@ -19,7 +19,7 @@ from statecore.packed import to_bytes
 from statecore.projections.audit_tree import MemoryTree
 from statecore.recorders import EVERYTHING, Indexes
 from statecore.recount import Recount
-from statecore.snapshots.image import unpack_root
+from statecore.root_image import unpack_root
 from statecore.state import Root
 from statecore.stream import Stream, StreamName
 from statecore.streams import Streams

@@ -12,6 +12,7 @@ from typing import Final
 from statecore.codec import Record
 from statecore.errors import DamagedRecord
 from statecore.recorders import LogStore, Row, row_of
+from statecore.root_image import unpack_root
 from statecore.state import Root, empty, fold, forked
 from statecore.stream import Aids, Stream
 
@@ -77,8 +78,13 @@ class Replay:
             raise DamagedRecord(f"{stream.name}: version {expected} is missing")
 
     def root_at(self, stream: Stream, version: int) -> Root:
-        """Return the whole state at a version that there is."""
+        """Return the whole state at a version that there is.
+
+        Raises:
+            Archived: it is before those that are here.
+        """
         stream = stream.owner(version)
+        stream.require_here(version)
         if version == stream.root.version:
             return stream.root
         root = self._begin(stream, version)
@@ -98,14 +104,40 @@ class Replay:
         return warm is not None and version - warm.version <= FAR
 
     def base(self, stream: Stream) -> Root:
-        """Return the state that a stream begins with: nothing, or its parent's at the fork."""
+        """Return the state that a stream begins with: nothing, or its parent's at the fork; or,
+        where what is before is archived, the state at the horizon."""
+        if stream.archived is not None:
+            return self.horizon_root(stream)
         if stream.parent is None:
             return empty(stream.first_own - 1)
         return forked(self.root_at(stream.parent, stream.fork), stream.parent.name[1:])
 
+    def horizon_root(self, stream: Stream) -> Root:
+        """Return the state at the horizon of a stream that has one, as its event says.
+
+        Raises:
+            DamagedRecord: it does not say it.
+        """
+        while stream.parent is not None:
+            stream = stream.parent
+        archived = stream.archived
+        assert archived is not None, "there is a horizon"
+        warm = self._roots.nearest(stream.id, archived.horizon)
+        if warm is not None and warm.version == archived.horizon:
+            return warm
+        record = self.record(stream, archived.event)
+        try:
+            root = unpack_root(archived.horizon, record.horizon_root)
+        except ValueError as error:
+            raise DamagedRecord(f"version {record.version} does not say a state") from error
+        self._roots.keep(stream.id, root)
+        return root
+
     def _begin(self, stream: Stream, version: int) -> Root:
         """Return the nearest root to replay from."""
-        start = self._roots.nearest(stream.id, version) or self.base(stream)
+        start = self._roots.nearest(stream.id, version)
+        if start is None or start.version < stream.horizon:  # it was warm before it was archived
+            start = self.base(stream)
         if version - start.version <= 2 * FAR:
             return start
         kept = self._snapshots.load(stream, version) or start

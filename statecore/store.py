@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
+from statecore.archiving import BlockingArchiving, StoreArchiving
 from statecore.audit_record import AuditRecord, SelectionOptions
 from statecore.backup import BackupResult
 from statecore.blocking import BlockingManager
@@ -39,7 +40,7 @@ class _Housekeeper(StateManager):
     _is_of_the_house = True
 
 
-class StateStore(StoreProofs, StoreCare):
+class StateStore(StoreProofs, StoreCare, StoreArchiving):
     """A store, open for coroutines. Made by ``statecore.open``."""
 
     def manager(
@@ -243,7 +244,7 @@ class StateStore(StoreProofs, StoreCare):
         await self.close()
 
 
-class BlockingStore(BlockingCare):
+class BlockingStore(BlockingCare, BlockingArchiving):
     """A store, open for plain functions: ``StateStore``, but each call returns when it is done."""
 
     def __init__(self, store: StateStore) -> None:

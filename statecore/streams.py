@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 from statecore.codec import Record, Sealer, read_epoch
+from statecore.codec.cut import is_cut, mend, read_cut
 from statecore.codec.record import TYPE
 from statecore.errors import DamagedRecord
-from statecore.events import Birth, Moment
+from statecore.events import Archive, Birth, EventType, Moment
 from statecore.keys import KeyRing
 from statecore.keys.ring import LOG_EPOCH
-from statecore.recorders import EVERYTHING, LogStore, Row
+from statecore.recorders import EVERYTHING, LogStore, Row, row_of
 from statecore.replay import FAR, WARM_DISTANCE, Replay
 from statecore.state import Root, empty, fold
 from statecore.stream import Aids, Stream, StreamName
@@ -33,6 +35,10 @@ def pseudonym(ring: KeyRing, name: StreamName) -> bytes:
     return ring.log_key.tag(b"s" + pack(list(parts)))
 
 
+def _nowhere(stream: bytes, version: int) -> None:
+    """Know of no archive."""
+
+
 class Streams:
     """The open streams of one log, a bounded number of them."""
 
@@ -42,13 +48,24 @@ class Streams:
         ring: KeyRing,
         aids: Aids,
         cache_bytes_max: int,
+        body_of: Callable[[bytes, int], bytes | None] = _nowhere,
     ) -> None:
+        """Open streams.
+
+        Args:
+            log: holds them.
+            ring: has their keys.
+            aids: make answers faster.
+            cache_bytes_max: what all of them may weigh together.
+            body_of: gives the sealed body of a stream's version, from the archives at hand.
+        """
         self.log = log
         self.ring = ring
         self.aids = aids
         self.watched: Stream | None = None  # is brought up to date with every other stream
         self.replay = Replay(log, aids)
         self.tally = Tally()
+        self.body_of = body_of
         self._cache_bytes_max = cache_bytes_max
         self._recent: OrderedDict[StreamName, Stream] = OrderedDict()
         # Whoever still holds a stream must share it with whoever opens it anew: there is one
@@ -93,7 +110,50 @@ class Streams:
         return stream
 
     def _new_sealer(self, stream: Stream) -> Sealer:
-        return Sealer(self.log.log_id, stream.id, stream.keys, self.log.prefix_of)
+        # The stream has the sealer: were it known by it in turn, neither would go when unused.
+        bring_back = partial(self._bring_back, ref(stream))
+        return Sealer(self.log.log_id, stream.id, stream.keys, self.log.prefix_of, bring_back)
+
+    def _bring_back(self, whose: ref[Stream], version: int, stored: bytes) -> bytes:
+        """Return an event as it was before its body was archived.
+
+        Raises:
+            Archived: the archive is not at hand.
+            DamagedRecord: the body in the archive is another, or no event says that it is in one.
+        """
+        stream = whose()
+        assert stream is not None, "who opens a record holds its stream"
+        body = self.body_of(stream.id, version)
+        if body is not None:
+            return mend(version, stored, body)
+        if version >= stream.horizon:  # archived by others, a moment ago
+            stream.archived = self._archived(stream)
+        stream.require_here(version)
+        raise DamagedRecord(f"version {version}: its body is missing, and no event says why")
+
+    def archives(self, stream: Stream) -> tuple[Archive, ...]:
+        """Return all archives that bodies of a stream are in, at hand or not, oldest first.
+
+        Raises:
+            DamagedRecord: bodies are missing, and no event says where they are.
+        """
+        second = stream.first_own + 1  # the first event tells the birth, and stays whole
+        rows = self.log.read(stream.id, second - 1, second)
+        if not rows or not is_cut(rows[0][2]):
+            return ()
+        version, _, stored = row_of(self.log, stream.id, read_cut(rows[0][2]).event)
+        record = None if is_cut(stored) else stream.sealer.open(version, stored)
+        if record is None or record.type != EventType.ARCHIVED:
+            raise DamagedRecord(f"{stream.name}: bodies are missing, and no event says where")
+        return record.archives
+
+    def _archived(self, stream: Stream) -> Archive | None:
+        """Return the last archive that is not at hand; those after it then are."""
+        found = self.archives(stream) if stream.parent is None else ()
+        for archive in reversed(found):
+            if self.body_of(stream.id, archive.first) is None:
+                return archive
+        return None
 
     def _make_room(self) -> None:
         """Let go of the streams opened longest ago while all together are too large."""
@@ -135,7 +195,7 @@ class Streams:
                 return  # as most registers are, which every write looks at
             self._start(stream)
         while rows := self.log.read(stream.id, stream.root.version, EVERYTHING, _PAGE):
-            if not self._knows_keys(stream, rows):
+            if not self._knows_keys(stream, rows) or self._is_gone(stream, rows[0]):
                 self._start(stream)
                 rows = self.log.read(stream.id, stream.root.version, EVERYTHING, _PAGE)
             records: list[Record] = []
@@ -155,6 +215,10 @@ class Streams:
         epochs = {read_epoch(rows[0][2]), read_epoch(rows[-1][2])}
         return LOG_EPOCH not in epochs and epochs <= stream.keys.keys()
 
+    def _is_gone(self, stream: Stream, row: Row) -> bool:
+        """Tell whether others archived what was to be read next."""
+        return is_cut(row[2]) and self.body_of(stream.id, row[0]) is None
+
     def _start(self, stream: Stream) -> None:
         """Load the keys and begin where what can be read begins, or at the latest snapshot.
 
@@ -168,7 +232,7 @@ class Streams:
         # next who opens the store destroys them. They are not used.
         stream.load_keys(dict.fromkeys(keys) if epoch == LOG_EPOCH else keys, epoch)
         stream.sealer = self._new_sealer(stream)
-        stream.parent = None
+        stream.parent = stream.archived = None
         self.aids.history.forget(stream.id)
         if epoch == LOG_EPOCH:
             self._start_erased(stream, last[0])
@@ -176,8 +240,11 @@ class Streams:
         if last and stream.key is None:
             raise DamagedRecord(f"{stream.name}: its key is gone, and no event says why")
         first = stream.first_own
-        for version, _, stored in self.log.read(stream.id, first - 1, first):
-            stream.birth = stream.sealer.open(version, stored).birth
+        for version, _, stored in self.log.read(stream.id, first - 1, first + 1):
+            if version == first:
+                stream.birth = stream.sealer.open(version, stored).birth
+            elif is_cut(stored):
+                stream.archived = self._archived(stream)
         origin = stream.birth.fork if stream.birth else stream.origin
         if origin is not None and not self._inherit(stream, origin):
             return
@@ -188,7 +255,8 @@ class Streams:
             )
         stream.weight_since_snapshot = 0
         stream.snapshot_version = kept.version if kept else 0
-        stream.root = kept if kept and kept.version >= first else self.replay.base(stream)
+        begins = max(first, stream.horizon)
+        stream.root = kept if kept and kept.version >= begins else self.replay.base(stream)
         stream.settle()
 
     def _inherit(self, stream: Stream, origin: Moment) -> bool:
@@ -232,6 +300,8 @@ class Streams:
             births = [record.birth for record in records if record.birth]
             stream.birth = births[-1] if births else stream.birth
             stream.settle()
+            if any(record.type == EventType.ARCHIVED for record in records):
+                stream.archived = self._archived(stream)
 
     def birth_of(self, stream_id: bytes) -> Birth | None:
         """Return what the first event of a stream says of it; ``None`` where it was erased."""

@@ -75,6 +75,9 @@ class Timeline:
         self.require_version(stream, version)  # first: what was erased must not be found warm
         if version < stream.first_version:
             return None
+        horizon = stream.horizon
+        if version < horizon:
+            stream.require_here(version)
         known, packed = self._values.find(stream.id, key, version)
         if known:
             self._tally.values_warm += 1
@@ -86,7 +89,10 @@ class Timeline:
         # The next clear may come before the next touch.
         never = 0 if cleared else self._not_cleared.get(stream.id, 0)
         until = max(version, min(until, never))
-        if touched and touched >= cleared:
+        if horizon and max(touched, cleared) <= horizon:
+            cell = self._replay.horizon_root(stream).cells.get(key)
+            packed = cell[1] if cell else None
+        elif touched and touched >= cleared:
             packed = self._value_after(stream, key, touched, cleared)
         self._values.keep(stream.id, key, (max(touched, cleared), until), packed)
         return packed
@@ -107,8 +113,11 @@ class Timeline:
         Operations that build on older ones are followed back to one that says the whole value.
         """
         chain: list[Operation] = []
-        version = touched
+        version, horizon = touched, stream.horizon
         while version >= max(cleared, 1):
+            if version < horizon:
+                cell = self._replay.horizon_root(stream).cells.get(key)
+                return _apply_all(cell[1] if cell else None, chain)
             code, distance, argument = self._operation(stream, key, version)
             whole = whole_value(code, argument)
             if whole is not None or code == REMOVED:

@@ -22,7 +22,7 @@ from statecore.projections.log_check import LogCheck, kept_roots
 from statecore.projections.replay_check import ReplayCheck
 from statecore.recorders.sqlite.reading import FileLog, StoreFile
 from statecore.snapshots import NoSnapshots, SnapshotKeeper, WarmRoots, WarmValues
-from statecore.snapshots.image import unpack_root
+from statecore.root_image import unpack_root
 from statecore.stream import Aids
 from statecore.streams import Streams
 from statecore.transparency.checkpoint import parse_checkpoint

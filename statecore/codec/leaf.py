@@ -12,7 +12,8 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import Final, NamedTuple
 
-from statecore.codec.seal import header_length
+from statecore.codec.cut import header_and_digest
+from statecore.codec.seal import ARCHIVED, header_length
 from statecore.errors import Malformed
 
 LEAF_FORMAT: Final = b"\x01"  # On disk. Never renumber.
@@ -43,9 +44,8 @@ def leaf_entry(stream: bytes, version: int, link: bytes, stored: bytes) -> bytes
         link: the leaf hash of the stream's event before.
         stored: the event.
     """
-    at = header_length(stored)
-    digest = sha256(stored[at:]).digest()
-    return b"".join((LEAF_FORMAT, stream, version.to_bytes(8, "big"), link, digest, stored[:at]))
+    header, digest = header_and_digest(stored)
+    return b"".join((LEAF_FORMAT, stream, version.to_bytes(8, "big"), link, digest, header))
 
 
 def leaf_place(stream: bytes) -> bytes:
@@ -63,8 +63,11 @@ def chained_leaf(place: bytes, version: int, link: bytes, stored: bytes) -> byte
         stored: the event.
     """
     at = header_length(stored)
-    digest = sha256(stored[at:]).digest()
-    return sha256(place + version.to_bytes(8, "big") + link + digest + stored[:at]).digest()
+    if at and stored[0] >= ARCHIVED:
+        header, digest = header_and_digest(stored)
+    else:
+        header, digest = stored[:at], sha256(stored[at:]).digest()
+    return sha256(place + version.to_bytes(8, "big") + link + digest + header).digest()
 
 
 def read_entry(entry: bytes) -> Leaf:

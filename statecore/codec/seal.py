@@ -5,7 +5,8 @@ A stored event is a short header in the clear and a sealed body (docs/format.md)
     first 1 · epoch n · time 7 · writer n or prefix 12 · sequence n · random 6 · [commitment 32]
     · body
 
-The first byte is the format (four bits), the compression method (two), and two flags.
+The first byte is one bit that says that the body was archived (``codec/cut.py``), the format (three
+bits), the compression method (two), and two flags.
 
 The seal binds the body to the log, the stream, the version and the whole header, so that nothing
 can be moved, swapped, or replayed elsewhere. The nonce is the writer's 12 random bytes, drawn when
@@ -32,11 +33,12 @@ from statecore.codec.compression import (
 )
 from statecore.codec.numbers import read_number, write_number
 from statecore.codec.record import FORMAT, Record, unpack_body
-from statecore.errors import DamagedRecord, Erased, NewerFormat
+from statecore.errors import Archived, DamagedRecord, Erased, NewerFormat
 from statecore.keys import DataKey
 from statecore.xaes import PREFIX_BYTES, InvalidTag
 
-# The first byte: format << 4 | method << 2 | flags. On disk. Never renumber.
+# The first byte: archived << 7 | format << 4 | method << 2 | flags. On disk. Never renumber.
+ARCHIVED: Final = 0x80
 _PREFIX_INLINE: Final = 0x01
 _COMMITMENT: Final = 0x02
 
@@ -66,6 +68,11 @@ class Writer:
         return next(self._numbers)
 
 
+def _elsewhere(version: int, stored: bytes) -> bytes:
+    """Bring nothing back: what opens single events knows of no archive."""
+    raise Archived(f"version {version} was archived: its body is not in the store")
+
+
 class Sealer:
     """Seals and opens what belongs to one stream of one log."""
 
@@ -75,12 +82,24 @@ class Sealer:
         stream: bytes,
         keys: Mapping[int, DataKey | None],
         prefix_of: Callable[[int], bytes | None],
+        bring_back: Callable[[int, bytes], bytes] = _elsewhere,
     ) -> None:
+        """Seal and open events of a stream.
+
+        Args:
+            log_id: of the log.
+            stream: its 16 bytes.
+            keys: by epoch; ``None`` where one was destroyed.
+            prefix_of: gives the prefix of a writer by its number.
+            bring_back: gives a stored event as it was, by its version and what is left of it where
+                its body was archived; or raises ``Archived``.
+        """
         self._event_place = _EVENT + log_id + stream
         self._snapshot_place = _SNAPSHOT + log_id + stream
         self._state_place = _STATE + log_id + stream
         self._keys = keys
         self._prefix_of = prefix_of
+        self._bring_back = bring_back
         self._ciphers: dict[tuple[int, int], AESGCM] = {}  # by epoch and writer's number
 
     def seal(
@@ -103,11 +122,15 @@ class Sealer:
         Raises:
             NewerFormat: a newer statecore wrote it.
             Erased: its key was destroyed on purpose.
+            Archived: its body is in an archive that is not at hand.
             DamagedRecord: it was changed, or is not where it belongs.
         """
         try:
             cipher = self._ciphers.get((stored[1], stored[9]))
             if cipher is None or stored[0] & 0xF3 != FORMAT << 4:
+                if stored[0] >= ARCHIVED:
+                    self._key(read_number(stored, 1)[0], version)  # erased is erased, everywhere
+                    stored = self._bring_back(version, stored)
                 body = self._open(self._event_place, version, stored, BODY_BYTES_MAX)
             else:
                 # Nearly every replayed event: nothing in its header that is not of one byte, but
@@ -122,6 +145,8 @@ class Sealer:
                 packed = cipher.decrypt(nonce, stored[at:], bound)
                 body = decompress(stored[0] >> 2 & 3, packed)
             return Record(version, stored, self, unpack_body(body, stored[0] >> 4))
+        except Archived:
+            raise
         except (InvalidTag, ValueError, LookupError, TypeError) as error:
             raise _explain(version, stored, error) from error
 
