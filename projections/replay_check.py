@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from statecore.codec import Record
 from statecore.codec.record import CLEARED, EVENT_ID
-from statecore.errors import Damage, DamagedRecord, Erased
+from statecore.errors import Archived, Damage, DamagedRecord, Erased
 from statecore.events import EventType
 from statecore.packed import to_bytes
 from statecore.projections.findings import Report
@@ -33,11 +33,12 @@ class KeptIndexes(Protocol):
 class _Derived:
     """What the indexes of a stream have to hold, as its events say."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, since: int) -> None:
+        """Begin with the events from a version on."""
         self._stream = stream
         self.touches: defaultdict[bytes, set[int]] = defaultdict(set)
         self.ids: dict[bytes, int] = {}
-        self.since = stream.first_own
+        self.since = since
 
     def take_in(self, records: Iterable[Record]) -> None:
         stream = self._stream
@@ -79,7 +80,7 @@ class ReplayCheck:
 
     def run(self) -> None:
         """Replay all there is that can be read."""
-        lost = 0
+        lost = archived = 0
         for stream_id in self._streams.log.streams():
             try:
                 birth = self._streams.birth_of(stream_id)
@@ -94,14 +95,19 @@ class ReplayCheck:
                     lost += 1
                 else:
                     self._replay(stream)
+            except Archived:
+                archived += 1
             except (Damage, Erased) as error:
                 self._report.find("no-replay", f"stream {stream_id.hex()}: {error}")
+        if archived:
+            self._report.notes.append(f"{archived:,} forks of what was archived can't be read here")
         if lost:
             self._report.notes.append(f"{lost:,} forks of what was erased can't be read either")
 
     def _replay(self, stream: Stream) -> None:
         log, replay = self._streams.log, self._streams.replay
-        root, derived, head = replay.base(stream), _Derived(stream), log.version(stream.id)
+        root, head = replay.base(stream), log.version(stream.id)
+        derived = _Derived(stream, root.version + 1)
         kept = [at for at in _snapshot_versions(log, stream.id) if root.version < at <= head]
         for until in (*kept, head):
             while root.version < until:

@@ -73,6 +73,16 @@ class _Housekeeper(StateManager):
 
     _is_of_the_house = True
 
+    async def look(self) -> tuple[Stream, list[int]]:
+        """Return the stream, up to date, and at which of its versions branches begin.
+
+        One that begins before the horizon while it is archived can be read with the archive alone.
+        """
+        await self._load()
+        self._stream.require_kind(None, self.actor)
+        forks = [branch.fork for branch in await self.branches()]
+        return self._stream, [fork.version for fork in forks if fork.line == _MAIN_LINE]
+
 
 class StoreArchiving:
     """The part of ``StateStore`` that archives."""
@@ -114,29 +124,23 @@ class StoreArchiving:
             StoreFull, StoreReadOnly: the file can't be written.
         """
         self.access.require(Permission.ERASE, agent_id)
-        engine, path = self._engine, Path(to).expanduser()
+        engine = self._engine
         if engine.streams.log.upkeep is None:
             raise InputError("only a store in a SQLite file can be archived")
         keeper = _Housekeeper(engine, StreamName(agent_id), actor=actor)
-        await keeper._load()
-        keeper._stream.require_kind(None, actor)
-        forks = [each.fork for each in await keeper.branches()]
-        begun = [fork.version for fork in forks if fork.line == _MAIN_LINE]
-        work = _Work(engine, keeper._stream, before, begun, path)
+        work = _Work(engine, *await keeper.look(), before, Path(to))
         await engine.waiter.away(work.write)
         try:
-            said = reason or f"versions {work.first} to {work.horizon - 1} are in {path.name}"
-            options: WriteOptions = {"reason": said, "expected_version": work.seen}
+            options: WriteOptions = {"reason": reason or work.text, "expected_version": work.seen}
             append = Append(work.stream, partial(_ended, work.stream), EMPTY, options, actor=actor)
             append.source = work.source
             version = await engine.waiter.write(append, engine.write_seconds)
         except OutcomeUnknown:
             raise  # it may be done, and then the archive is needed
         except BaseException:
-            path.unlink(missing_ok=True)
+            work.discard()
             raise
-        size, events = path.stat().st_size, work.horizon - work.first
-        return Archiving(agent_id, path, events, size, work.first, work.horizon, version)
+        return work.result(version)
 
 
 class BlockingArchiving:
@@ -162,7 +166,7 @@ class _Work:
     """One archive, up to the event that says so."""
 
     def __init__(
-        self, engine: Engine, stream: Stream, before: Point, forks: list[int], path: Path
+        self, engine: Engine, stream: Stream, forks: list[int], before: Point, path: Path
     ) -> None:
         self.stream = stream
         self.source: Source
@@ -170,7 +174,7 @@ class _Work:
         self._engine = engine
         self._before = before
         self._forks = forks
-        self._path = path
+        self._path = path.expanduser()
 
     def write(self) -> None:
         """Write the archive, and have it read back, under its name."""
@@ -200,6 +204,21 @@ class _Work:
         self.source = Source(
             EventType.ARCHIVED, archives=(*known, archive), horizon_root=pack_root(base)
         )
+
+    @property
+    def text(self) -> str:
+        """What the event gives for a reason, where nobody gives one."""
+        return f"versions {self.first} to {self.horizon - 1} are in {self._path.name}"
+
+    def discard(self) -> None:
+        """Take the archive away: nothing was cut."""
+        self._path.unlink(missing_ok=True)
+
+    def result(self, version: int) -> Archiving:
+        """Return what came of it, as the event of a version says."""
+        size, events = self._path.stat().st_size, self.horizon - self.first
+        whose = self.stream.name.agent_id
+        return Archiving(whose, self._path, events, size, self.first, self.horizon, version)
 
     def _fold_to(
         self, first: int, horizon: int, draft: ArchiveDraft, known: tuple[Archive, ...]
@@ -244,7 +263,7 @@ class _Work:
         """Yield the rows after a version and up to another, page by page, none left out."""
         while after < until:
             rows = self._engine.streams.log.read(self.stream.id, after, until, _PAGE)
-            if [row[0] for row in rows] != list(range(after + 1, after + 1 + len(rows))) or not rows:
+            if not rows or rows[0][0] != after + 1 or rows[-1][0] != after + len(rows):
                 raise DamagedRecord(f"{self.stream.name}: a version after {after} is missing")
             yield rows
             after = rows[-1][0]

@@ -102,6 +102,7 @@ def report_data(report: Report) -> dict[str, Any]:
         "depth": report.depth,
         "events": report.events,
         "streams": report.streams,
+        "archived": report.archived,
         "root": report.root.hex(),
         "heads": report.heads,
         "head_size": report.head_size,

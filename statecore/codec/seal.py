@@ -68,7 +68,7 @@ class Writer:
         return next(self._numbers)
 
 
-def _elsewhere(version: int, stored: bytes) -> bytes:
+def _elsewhere(version: int, _: bytes) -> bytes:
     """Bring nothing back: what opens single events knows of no archive."""
     raise Archived(f"version {version} was archived: its body is not in the store")
 

@@ -197,7 +197,8 @@ class FileSizes(NamedTuple):
     free: int
     """In pages that are not used."""
     streams: dict[bytes, tuple[int, ...]]
-    """Of each stream: how many events, and bytes of events, of snapshots, of the key history."""
+    """Of each stream: how many events, how many of them archived, and bytes of events, of
+    snapshots, of the key history."""
 
 
 class Mending(Protocol):

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
 from urllib.parse import quote
 
 import apsw
@@ -132,7 +132,7 @@ class ArchiveFile:
                 rows = self._database.execute(sql, (stream, version)).fetchall()
         except apsw.Error as error:
             raise explain(error, self.path) from error
-        return rows[0][0] if rows else None
+        return cast("bytes", rows[0][0]) if rows else None
 
     def close(self) -> None:
         """Let go of the file."""
@@ -175,27 +175,37 @@ def digest_of(path: Path) -> bytes:
     return digest.digest()
 
 
+def require_whole(database: apsw.Connection, stream: int, first: int, horizon: int) -> None:
+    """Refuse events of a stream of which one has no body.
+
+    Raises:
+        WrongExpectedVersion: one of them was archived already, or is not there.
+    """
+    sql = (
+        "SELECT count(*) FROM events WHERE stream = ? AND version >= ? AND version < ?"
+        " AND CAST(state AS BLOB) < x'80'"
+    )
+    if database.execute(sql, (stream, first, horizon)).get != horizon - first:
+        raise WrongExpectedVersion("some of it was archived meanwhile")
+
+
 def cut_bodies(
-    database: apsw.Connection, stream: int, second: int, span: tuple[int, int], event: int
+    database: apsw.Connection, stream: int, second: int, horizon: int, event: int
 ) -> None:
-    """Cut the bodies of events of a stream, all or none, in the transaction that is under way.
+    """Cut the bodies that are left before a version, in the transaction that is under way.
 
     Args:
         database: with the table of events.
         stream: its number.
-        second: the version of the stream's second event, which names the last event that says so.
-        span: from which version, before which.
+        second: the version of the stream's second event, which names the last event that says so;
+            the first one stays whole.
+        horizon: before which version.
         event: the version of the event that says where the bodies are.
-
-    Raises:
-        WrongExpectedVersion: one of them was cut already, or is not there.
     """
-    database.create_scalar_function("statecore_cut", cut, 2, deterministic=True)
-    place = "stream = ? AND version >= ? AND version < ?"
-    sql = f"SELECT count(*) FROM events WHERE {place} AND CAST(state AS BLOB) < x'80'"
-    if database.execute(sql, (stream, *span)).get != span[1] - span[0]:
-        raise WrongExpectedVersion("some of it was archived meanwhile")
-    sql = f"UPDATE events SET state = statecore_cut(CAST(state AS BLOB), ?) WHERE {place}"
-    with database:  # a savepoint
-        for first, horizon in ((second, second + 1), span):
-            database.execute(sql, (event, stream, first, horizon))
+    function = cast("Callable[..., Any]", cut)
+    database.create_scalar_function("statecore_cut", function, 2, deterministic=True)
+    sql = (
+        "UPDATE events SET state = statecore_cut(CAST(state AS BLOB), ?1) WHERE stream = ?2 AND"
+        " version >= ?3 AND version < ?4 AND (version = ?3 OR CAST(state AS BLOB) < x'80')"
+    )
+    database.execute(sql, (event, stream, second, horizon))

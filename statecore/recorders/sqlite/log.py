@@ -10,7 +10,7 @@ import apsw
 
 from statecore.database import explain
 from statecore.recorders.port import EVERYTHING, KeptTree, LogRow, Row, last_of
-from statecore.recorders.sqlite.archive import cut_bodies
+from statecore.recorders.sqlite.archive import cut_bodies, require_whole
 from statecore.recorders.sqlite.datastore import Datastore
 from statecore.recorders.sqlite.schema import TOPIC_ID
 from statecore.recorders.sqlite.touches import Postings, add_posting, read_postings, versions
@@ -250,7 +250,8 @@ class SqliteTurn:
     def cut(self, stream: bytes, second: int, span: tuple[int, int], event: int) -> None:
         number = self._stream(stream)
         try:
-            cut_bodies(self._writer, number, second, span, event)
+            require_whole(self._writer, number, *span)
+            cut_bodies(self._writer, number, second, span[1], event)
             sql = "DELETE FROM snapshots WHERE stream = ? AND version < ?"
             self._writer.execute(sql, (number, span[1]))
         except apsw.Error as error:
