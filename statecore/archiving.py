@@ -30,6 +30,7 @@ from statecore.recorders.sqlite.archive import ArchiveDraft, ArchiveFile, digest
 from statecore.root_image import pack_root, unpack_root
 from statecore.state import Root, empty, fold
 from statecore.stream import Stream, StreamName
+from statecore.values import check_text
 from statecore.waiting import run
 from statecore.warden import StoreAccess
 
@@ -179,6 +180,7 @@ class _Work:
     def write(self) -> None:
         """Write the archive, and have it read back, under its name."""
         engine, stream = self._engine, self.stream
+        check_text("name of the archive", self._path.name)
         root = engine.streams.refresh(stream)
         stream.require_readable(engine.clock())
         if not root.version:

@@ -219,15 +219,7 @@ class _Parts:
         self._options = options
         self._new_waiter = waiter
         self._keeper = SnapshotKeeper(log, _report)
-        kept = log.history
-        aids = Aids(
-            history=InheritedKeyHistory(
-                FoldedKeyHistory() if kept is None else StoredKeyHistory(kept)
-            ),
-            snapshots=self._keeper if options.snapshots else NoSnapshots(),
-            roots=WarmRoots(options.cache_mib * _MEBIBYTE // 4),
-            values=WarmValues(options.cache_mib * _MEBIBYTE // 4),
-        )
+        aids = self._aids()
         cache_bytes = options.cache_mib * _MEBIBYTE // 2
         streams = Streams(log, ring, aids, cache_bytes, self._archives.body_of)
         self._gate = gate or Gate(streams)
@@ -255,6 +247,17 @@ class _Parts:
             self._sweeper.attend()
         if options.check_seconds is not None:
             self.care.check_every(options.check_seconds)
+
+    def _aids(self) -> Aids:
+        kept, options = self._log.history, self._options
+        return Aids(
+            history=InheritedKeyHistory(
+                FoldedKeyHistory() if kept is None else StoredKeyHistory(kept)
+            ),
+            snapshots=self._keeper if options.snapshots else NoSnapshots(),
+            roots=WarmRoots(options.cache_mib * _MEBIBYTE // 4),
+            values=WarmValues(options.cache_mib * _MEBIBYTE // 4),
+        )
 
     def runtime(self) -> Engine:
         if self._runtime is None:
