@@ -120,6 +120,7 @@ class ContentCheck:
             its.unreadable = version
         except Archived:
             its.note_cut(version, stored)
+            self._look_at_epoch(its, stream, version, stored)
         except NewerFormat as error:
             self._tell_run("newer-format", stream, version, error)
         except DamagedRecord as error:
@@ -133,9 +134,7 @@ class ContentCheck:
                 its.archives = record.archives
             if is_cut(stored):
                 its.note_cut(version, stored)
-            if (epoch := read_epoch(stored)) not in its.epochs:
-                its.epochs.add(epoch)
-                self._require_commitment(stream, version, stored)
+            self._look_at_epoch(its, stream, version, stored)
         self._look_at_time(stream, version, read_time(stored))
 
     def _meet(self, stream: bytes, version: int) -> _Opened | None:
@@ -156,8 +155,12 @@ class ContentCheck:
         its = self._streams[stream] = _Opened(sealer, keys, version)
         return its
 
-    def _require_commitment(self, stream: bytes, version: int, stored: bytes) -> None:
-        if not is_committed(stored):
+    def _look_at_epoch(self, its: _Opened, stream: bytes, version: int, stored: bytes) -> None:
+        """Have the first event of a data key commit to it."""
+        epoch = read_epoch(stored)
+        is_first = epoch not in its.epochs
+        its.epochs.add(epoch)
+        if is_first and not is_committed(stored):
             self._report.find(
                 "no-commitment",
                 f"stream {stream.hex()}: version {version:,} is the first of its data key, and "

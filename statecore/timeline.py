@@ -115,7 +115,7 @@ class Timeline:
         chain: list[Operation] = []
         version, horizon = touched, stream.horizon
         while version >= max(cleared, 1):
-            if version < horizon:
+            if version <= horizon:
                 cell = self._replay.horizon_root(stream).cells.get(key)
                 return _apply_all(cell[1] if cell else None, chain)
             code, distance, argument = self._operation(stream, key, version)

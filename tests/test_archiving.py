@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import statecore
-from statecore import Archived, BlockingManager, BlockingStore, Standing
+from statecore import Archived, BlockingManager, BlockingStore
+from statecore.archiving import _Work
 from statecore.codec.cut import cut, is_cut
 from statecore.errors import (
     DamagedRecord,
@@ -48,7 +50,7 @@ def write(agent: BlockingManager, events: int, bytes_each: int = 60) -> None:
             case 5:
                 agent.delete_state(f"k{number % 3}")
             case 6:
-                agent.tag(f"t{number}", at=max(1, number - 3))
+                agent.tag(f"t{agent.version()}", at=agent.version() - 2)
             case _:
                 agent.set_state("last", number, reason="because", metadata={"at": number})
 
@@ -319,9 +321,9 @@ def test_a_tampered_body_in_the_archive_is_found(
     store.close()
     edit(archive, "UPDATE bodies SET body = zeroblob(length(body)) WHERE version = 40")
 
-    with statecore.open(path, key=KEY, archives=[archive]) as again:
-        with pytest.raises(DamagedRecord, match="not what was archived"):
-            again.manager("agent").revert(40)
+    opening = statecore.open(path, key=KEY, archives=[archive])
+    with opening as again, pytest.raises(DamagedRecord, match="not what was archived"):
+        again.manager("agent").revert(40)
     report = statecore.verify(path, depth="contents", key=KEY, archives=[archive])
     assert [finding.kind for finding in report.findings] == ["damaged-event"]
     assert statecore.verify(path, depth="contents", key=KEY).findings == []
@@ -402,8 +404,8 @@ def test_what_makes_no_sense_is_refused_and_nothing_is_left(
     write(shared, 10)
     with pytest.raises(statecore.MissingActor):
         store.archive("board", before=9, to=archive)
+    store.as_principal("ada").access.set_policy(statecore.Policy(owners=("ada",)))
     with pytest.raises(statecore.AccessDenied):
-        store.access.set(statecore.Policy(owners=("ada",)), actor="ada")
         store.as_principal("bob").archive("agent", before=80, to=archive)
     assert not archive.exists()
     assert [version for version, stored in rows(path) if is_cut(stored)] == []
@@ -413,9 +415,41 @@ def test_what_makes_no_sense_is_refused_and_nothing_is_left(
             memory.archive("agent", before=1, to=archive)
 
 
-def test_a_state_that_no_event_can_hold_is_not_archived(
-    path: Path, archive: Path
+@pytest.mark.parametrize("what", ["archived", "erased", "cleared"])
+def test_what_others_do_meanwhile_is_noticed_before_anything_is_cut(
+    path: Path, archive: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
+    opening = statecore.open(path, key=KEY)
+    one, two = opening.blocking(), opening.blocking()
+    write(one.manager("agent"), 100)
+    write_archive = _Work.write
+
+    def overtaken(work: _Work) -> None:
+        write_archive(work)
+        monkeypatch.setattr(_Work, "write", write_archive)
+        if what == "archived":
+            one.archive("agent", before=60, to=archive.with_name("faster"))
+        elif what == "erased":
+            one.erase("agent")
+            write(one.manager("agent"), 20)
+        else:
+            one.manager("agent").clear_state()
+
+    monkeypatch.setattr(_Work, "write", overtaken)
+    with pytest.raises(WrongExpectedVersion):
+        two.archive("agent", before=80, to=archive)
+
+    assert not archive.exists()
+    assert two.manager("agent").at().data == one.manager("agent").at().data
+    assert one.check().complaints == two.check().complaints == []
+    if what != "erased":
+        two.archive("agent", before=80, to=archive)
+        assert two.check().complaints == []
+    one.close()
+    two.close()
+
+
+def test_a_state_that_no_event_can_hold_is_not_archived(path: Path, archive: Path) -> None:
     with statecore.open(path, key=KEY) as store:
         agent = store.manager("agent")
         for number in range(3):
@@ -445,3 +479,123 @@ def test_archives_that_are_not_of_this_store_are_refused(
         statecore.open(tmp_path / "another.db", key=KEY, archives=[archive]),
     ):
         pass
+
+
+OPERATIONS = st.one_of(
+    st.tuples(st.just("set"), st.sampled_from("abc"), st.integers(0, 9)),
+    st.tuples(st.just("delete"), st.sampled_from("abc"), st.just(0)),
+    st.tuples(st.just("add"), st.just("n"), st.integers(-3, 3)),
+    st.tuples(st.just("extend"), st.just("list"), st.integers(0, 9)),
+    st.tuples(st.just("patch"), st.just("map"), st.integers(0, 9)),
+    st.tuples(st.just("clear"), st.just(""), st.just(0)),
+    st.tuples(st.just("tag"), st.sampled_from("xy"), st.integers(0, 9)),
+    st.tuples(st.just("rekey"), st.just(""), st.just(0)),
+    st.tuples(st.just("branch"), st.just("idea"), st.integers(0, 9)),
+    st.tuples(st.just("merge"), st.just("idea"), st.integers(0, 9)),
+    st.tuples(st.just("undo"), st.just(""), st.just(0)),
+)
+
+
+def act(store: BlockingStore, agent: BlockingManager, what: str, name: str, number: int) -> None:
+    """Do one thing to an agent's main branch, or to a branch of it."""
+    match what:
+        case "set":
+            agent.set_state(name, [number] * 20)
+        case "delete":
+            agent.delete_state(name)
+        case "add":
+            agent.add(name, number)
+        case "extend":
+            agent.extend(name, [f"{number}" * 40])  # too long to be recorded whole
+        case "patch":
+            agent.patch(name, {str(number): f"{number}" * 40})
+        case "clear":
+            agent.clear_state()
+        case "tag":
+            agent.tag(name, at=min(number, agent.version()), replace=True)
+        case "rekey":
+            store.keys.rotate_data(agent.agent_id)
+        case "branch":
+            agent.branch(name).set_state("a", number)
+        case "merge" if name in agent.branch_names():
+            agent.merge(agent.branch(name))
+        case "undo":
+            agent.undo()
+
+
+def all_reads(agent: BlockingManager, first: int, last: int) -> list[Any]:
+    """Every state, value, difference and event there is, from one version to another."""
+    span = range(first, last + 1)
+    keys = ("a", "b", "c", "n", "list", "map")
+    return [
+        [(agent.at(at).data, agent.at(at).timestamp, agent.at(at).metadata) for at in span],
+        [[agent.value_at(key, at) for key in keys] for at in span],
+        [agent.diff(at, to) for at in span for to in span],
+        [event for event in agent.history() if first <= event.version <= last],
+        [[v for v in agent.history(key, until=last).versions() if v >= first] for key in keys],
+        agent.tags(),
+    ]
+
+
+@pytest.mark.filterwarnings("ignore::statecore.UnresolvedWarning")
+@given(
+    st.lists(OPERATIONS, min_size=3, max_size=16),
+    st.lists(st.floats(0, 1), min_size=1, max_size=3),
+)
+@settings(max_examples=30)
+def test_every_read_at_or_after_the_horizon_is_what_it_was(
+    operations: list[tuple[str, str, int]], horizons: list[float]
+) -> None:
+    """And with the archives, every read; whatever the history, archived once or again."""
+    with tempfile.TemporaryDirectory() as folder:
+        path, archives, horizon = Path(folder) / "a.db", list[Path](), 1
+        with statecore.open(path, key=KEY, durability="relaxed") as store:
+            agent = store.manager("agent", actor="ada")
+            for operation in operations:
+                act(store, agent, *operation)
+            last = agent.version()
+            before = all_reads(agent, 1, last)
+            for share in sorted(horizons):
+                to = Path(folder) / f"{len(archives)}.archive"
+                with suppress(NotFound, InputError):  # there is nothing before it
+                    horizon = store.archive("agent", before=int(share * last), to=to).horizon
+                    archives.append(to)
+            hold_against(store, before, horizon, last)
+        with statecore.open(path, key=KEY) as store:
+            hold_against(store, before, horizon, last)
+        with statecore.open(path, key=KEY, archives=archives) as whole:
+            hold_against(whole, before, 1, last)
+        for at_hand in ([], archives):
+            report = statecore.verify(path, depth="replay", key=KEY, archives=at_hand)
+            assert report.findings == []
+
+
+def hold_against(store: BlockingStore, before: list[Any], horizon: int, last: int) -> None:
+    """Hold what is read against what was."""
+    agent = store.manager("agent")
+    assert all_reads(agent, horizon, last) == parts(before, horizon, last)
+    for at in range(1, horizon):
+        with pytest.raises(Archived):
+            agent.at(at)
+    for name in agent.branch_names():
+        assert agent.branch(name).at().data is not None
+    assert store.check().complaints == []
+
+
+def parts(reads: list[Any], first: int, last: int) -> list[Any]:
+    """Of all reads those from a version on."""
+    states, values, diffs, events, versions, tags = reads
+    span = range(1, last + 1)
+    chosen = [
+        d
+        for (a, b), d in zip([(a, b) for a in span for b in span], diffs, strict=True)
+        if a >= first and b >= first
+    ]
+    return [
+        states[first - 1 :],
+        values[first - 1 :],
+        chosen,
+        [event for event in events if event.version >= first],
+        [[version for version in each if version >= first] for each in versions],
+        tags,
+    ]

@@ -34,8 +34,8 @@ def archive(
     """Move an agent's history before a moment to a file of its own.
 
     The state at that moment and all after it stay, and so do the proofs of every event. What is in
-    the file is sealed as before. To read it, name it, or several, in STATECORE_ARCHIVES; keep it for
-    as long as the history is to be read. Then compact gives the space back.
+    the file is sealed as before. To read it, name it, or several, in STATECORE_ARCHIVES; keep it
+    for as long as the history is to be read. Then compact gives the space back.
 
     \b
     statecore archive trip.db trip-planner --before 2026-01-01T00:00:00Z --to 2025.archive
