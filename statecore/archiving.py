@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from statecore.appends import Append, Source, WriteOptions
 from statecore.change import EMPTY
 from statecore.codec.cut import cut, mend
-from statecore.codec.seal import header_length
+from statecore.codec.header import header_length
 from statecore.engine import Engine
 from statecore.errors import (
     DamagedRecord,

@@ -12,8 +12,8 @@ import hmac
 from hashlib import sha256
 from typing import Final, NamedTuple
 
+from statecore.codec.header import ARCHIVED, header_length
 from statecore.codec.numbers import read_number, write_number
-from statecore.codec.seal import ARCHIVED, header_length
 from statecore.errors import DamagedRecord
 
 DIGEST_BYTES: Final = 32

@@ -13,7 +13,7 @@ from hashlib import sha256
 from typing import Final, NamedTuple
 
 from statecore.codec.cut import header_and_digest
-from statecore.codec.seal import ARCHIVED, header_length
+from statecore.codec.header import ARCHIVED, header_length
 from statecore.errors import Malformed
 
 LEAF_FORMAT: Final = b"\x01"  # On disk. Never renumber.

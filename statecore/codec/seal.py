@@ -31,21 +31,22 @@ from statecore.codec.compression import (
     compress,
     decompress,
 )
+from statecore.codec.cut import read_cut
+from statecore.codec.header import (
+    ARCHIVED,
+    COMMITMENT,
+    COMMITMENT_BYTES,
+    PREFIX_INLINE,
+    RANDOM_BYTES,
+    TIME_BYTES,
+)
 from statecore.codec.numbers import read_number, write_number
 from statecore.codec.record import FORMAT, Record, unpack_body
 from statecore.errors import Archived, DamagedRecord, Erased, NewerFormat
 from statecore.keys import DataKey
 from statecore.xaes import PREFIX_BYTES, InvalidTag
 
-# The first byte: archived << 7 | format << 4 | method << 2 | flags. On disk. Never renumber.
-ARCHIVED: Final = 0x80
-_PREFIX_INLINE: Final = 0x01
-_COMMITMENT: Final = 0x02
-
-_TIME_BYTES: Final = 7
-_RANDOM_BYTES: Final = 6
 _NONCE_BYTES: Final = 12
-_COMMITMENT_BYTES: Final = 32
 
 # What is sealed, as the first byte of the associated data. On disk. Never renumber.
 _EVENT: Final = b"\x01"
@@ -129,6 +130,7 @@ class Sealer:
             cipher = self._ciphers.get((stored[1], stored[9]))
             if cipher is None or stored[0] & 0xF3 != FORMAT << 4:
                 if stored[0] >= ARCHIVED:
+                    read_cut(stored)  # which refuses what only claims to be one
                     self._key(read_number(stored, 1)[0], version)  # erased is erased, everywhere
                     stored = self._bring_back(version, stored)
                 body = self._open(self._event_place, version, stored, BODY_BYTES_MAX)
@@ -138,7 +140,7 @@ class Sealer:
                 at = 10
                 while stored[at] >= 0x80:
                     at += 1
-                at += 1 + _RANDOM_BYTES
+                at += 1 + RANDOM_BYTES
                 header = stored[:at]
                 bound = b"".join((self._event_place, version.to_bytes(8, "big"), header))
                 nonce = header[10:].rjust(_NONCE_BYTES, b"\0")
@@ -198,22 +200,22 @@ class Sealer:
         epoch = read_number(stored, 1)[0]
         key = self._key(epoch, version)
         prefix, start = self._read_prefix(stored)
-        at = read_number(stored, start)[1] + _RANDOM_BYTES
+        at = read_number(stored, start)[1] + RANDOM_BYTES
         nonce = stored[start:at].rjust(_NONCE_BYTES, b"\0")
-        if stored[0] & _COMMITMENT:
-            end = at + _COMMITMENT_BYTES
+        if stored[0] & COMMITMENT:
+            end = at + COMMITMENT_BYTES
             if not hmac.compare_digest(stored[at:end], key.commitment):
                 raise DamagedRecord(f"version {version}: the log commits to another data key")
             at = end
         cipher = key.cipher(prefix)
-        if not stored[0] & _PREFIX_INLINE and epoch < 0x80 and stored[9] < 0x80:
+        if not stored[0] & PREFIX_INLINE and epoch < 0x80 and stored[9] < 0x80:
             self._ciphers[epoch, stored[9]] = cipher
         bound = b"".join((place, version.to_bytes(8, "big"), stored[:at]))
         return decompress(stored[0] >> 2 & 3, cipher.decrypt(nonce, stored[at:], bound), limit)
 
     def _read_prefix(self, stored: bytes) -> tuple[bytes, int]:
-        at = read_number(stored, 1)[1] + _TIME_BYTES
-        if stored[0] & _PREFIX_INLINE:
+        at = read_number(stored, 1)[1] + TIME_BYTES
+        if stored[0] & PREFIX_INLINE:
             return stored[at : at + PREFIX_BYTES], at + PREFIX_BYTES
         number, at = read_number(stored, at)
         prefix = self._prefix_of(number)
@@ -236,39 +238,21 @@ def _write_header(
     """Return the header and the nonce."""
     first = FORMAT << 4 | method << 2
     if len(writer.mark) == PREFIX_BYTES:
-        first |= _PREFIX_INLINE
+        first |= PREFIX_INLINE
     if commitment:
-        first |= _COMMITMENT
-    unique = write_number(sequence) + os.urandom(_RANDOM_BYTES)
+        first |= COMMITMENT
+    unique = write_number(sequence) + os.urandom(RANDOM_BYTES)
     header = b"".join(
         (
             bytes((first,)),
             write_number(epoch),
-            time.to_bytes(_TIME_BYTES, "big"),
+            time.to_bytes(TIME_BYTES, "big"),
             writer.mark,
             unique,
             commitment,
         )
     )
     return header, unique.rjust(_NONCE_BYTES, b"\0")
-
-
-def header_length(stored: bytes) -> int:
-    """Return how many bytes of a stored event are header; all, where it does not parse as one."""
-    try:
-        at = 9 if stored[1] < 0x80 else read_number(stored, 1)[1] + _TIME_BYTES
-        if stored[0] & _PREFIX_INLINE:
-            at += PREFIX_BYTES
-        else:
-            at = at + 1 if stored[at] < 0x80 else read_number(stored, at)[1]
-        while stored[at] >= 0x80:
-            at += 1
-    except (LookupError, ValueError):
-        return len(stored)
-    at += 1 + _RANDOM_BYTES
-    if stored[0] & _COMMITMENT:
-        at += _COMMITMENT_BYTES
-    return min(at, len(stored))
 
 
 def read_epoch(stored: bytes) -> int:
@@ -285,7 +269,7 @@ def read_epoch(stored: bytes) -> int:
 
 def is_committed(stored: bytes) -> bool:
     """Tell whether a stored event commits to its data key."""
-    return bool(stored[0] & _COMMITMENT)
+    return bool(stored[0] & COMMITMENT)
 
 
 def _explain(version: int, stored: bytes, error: Exception) -> DamagedRecord:
