@@ -60,6 +60,7 @@ class Source:
     takes_back: tuple[int, ...] = ()  # the versions whose effect this undoes
     archives: tuple[Archive, ...] = ()  # all that there are; the bodies of the last are to go now
     horizon_root: bytes = b""  # the state at its horizon, packed
+    birth: Birth | None = None  # which the first of them told
 
     def extras(self) -> dict[str, Any]:
         """Return what an event says of it."""
@@ -72,6 +73,8 @@ class Source:
             extras[TAKES_BACK] = list(self.takes_back)
         if self.archives:
             extras[ARCHIVES] = [[list(each) for each in self.archives], self.horizon_root]
+        if self.birth:
+            extras[BIRTH] = write_birth(self.birth)
         return extras
 
 

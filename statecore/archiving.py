@@ -100,10 +100,9 @@ class StoreArchiving:
         """Move the sealed bodies of an agent's events before a moment to a new file.
 
         Of the main branch. What stays: each event's header and digest, so that all proofs hold as
-        they did; the state at that moment and all after it; the first event, which says whose state
-        it is; which versions touched a key. Reading what is before raises ``Archived``, unless the
-        store is opened with ``archives=[...]``. A branch that begins earlier keeps what it shares:
-        nothing after its beginning goes.
+        they did; the state at that moment and all after it; which versions touched a key. Reading
+        what is before raises ``Archived``, unless the store is opened with ``archives=[...]``. A
+        branch that begins earlier keeps what it shares: nothing after its beginning goes.
 
         The archive is written, synced and read back before anything is cut. Killed at any moment,
         there is a file too much, or all is done. ``compact`` then gives the space back.
@@ -189,7 +188,7 @@ class _Work:
         horizon = min([version_of(self._before, stream, root, engine.timeline), *self._forks])
         stream.require_here(horizon)
         known = engine.streams.archives(stream)
-        first = known[-1].horizon if known else stream.first_own + 1
+        first = known[-1].horizon if known else stream.first_own
         if horizon <= first:
             raise InputError(f"{stream.name}: there is nothing to archive before version {horizon}")
         draft = ArchiveDraft(self._path, engine.streams.log.log_id)
@@ -204,7 +203,10 @@ class _Work:
         self.first, self.horizon = first, horizon
         archive = Archive(first, horizon, 0, self._path.name, digest)
         self.source = Source(
-            EventType.ARCHIVED, archives=(*known, archive), horizon_root=pack_root(base)
+            EventType.ARCHIVED,
+            archives=(*known, archive),
+            horizon_root=pack_root(base),
+            birth=stream.birth,
         )
 
     @property

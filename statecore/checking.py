@@ -296,8 +296,8 @@ def count_anew(streams: Streams, stream: Stream) -> Indexes:
 
 
 def _archived(stream: Stream) -> int:
-    """Return how many events of a stream itself are archived: its first one never is."""
-    return max(0, stream.horizon - stream.first_own - 1) if stream.parent is None else 0
+    """Return how many events of a stream itself are archived, and not at hand."""
+    return max(0, stream.horizon - stream.first_own) if stream.parent is None else 0
 
 
 def compare_tree(streams: Streams) -> Iterator[tuple[str, int]]:

@@ -137,15 +137,26 @@ class Streams:
         Raises:
             DamagedRecord: bodies are missing, and no event says where they are.
         """
-        second = stream.first_own + 1  # the first event tells the birth, and stays whole
-        rows = self.log.read(stream.id, second - 1, second)
-        if not rows or not is_cut(rows[0][2]):
-            return ()
-        version, _, stored = row_of(self.log, stream.id, read_cut(rows[0][2]).event)
+        first = stream.first_own
+        for row in self.log.read(stream.id, first - 1, first):
+            return self._telling(stream, row).archives
+        return ()
+
+    def _telling(self, stream: Stream, first: Row) -> Record:
+        """Return the record that tells whose a stream is: its first, or, where that was archived,
+        that of the event which says so.
+
+        Raises:
+            DamagedRecord: there is no such event.
+        """
+        version, _, stored = first
+        if not is_cut(stored):
+            return stream.sealer.open(version, stored)
+        version, _, stored = row_of(self.log, stream.id, read_cut(stored).event)
         record = None if is_cut(stored) else stream.sealer.open(version, stored)
         if record is None or record.type != EventType.ARCHIVED:
             raise DamagedRecord(f"{stream.name}: bodies are missing, and no event says where")
-        return record.archives
+        return record
 
     def _archived(self, stream: Stream) -> Archive | None:
         """Return the last archive that is not at hand; those after it then are."""
@@ -240,11 +251,9 @@ class Streams:
         if last and stream.key is None:
             raise DamagedRecord(f"{stream.name}: its key is gone, and no event says why")
         first = stream.first_own
-        for version, _, stored in self.log.read(stream.id, first - 1, first + 1):
-            if version == first:
-                stream.birth = stream.sealer.open(version, stored).birth
-            elif is_cut(stored):
-                stream.archived = self._archived(stream)
+        for row in self.log.read(stream.id, first - 1, first):
+            stream.birth = self._telling(stream, row).birth
+            stream.archived = self._archived(stream) if is_cut(row[2]) else None
         origin = stream.birth.fork if stream.birth else stream.origin
         if origin is not None and not self._inherit(stream, origin):
             return
@@ -309,8 +318,8 @@ class Streams:
         stream.load_keys(self.ring.keys(stream_id))
         if stream.key is None:
             return None
-        for version, _, stored in self.log.read(stream_id, stream.first_own - 1, EVERYTHING, 1):
-            return stream.sealer.open(version, stored).birth
+        for row in self.log.read(stream_id, stream.first_own - 1, EVERYTHING, 1):
+            return self._telling(stream, row).birth
         return None
 
     def forget(self, stream_id: bytes) -> None:

@@ -116,13 +116,13 @@ def test_what_is_archived_is_told_and_cut(
 ) -> None:
     done = store.archive("agent", before=80, to=archive, actor="ops")
 
-    assert (done.first, done.horizon, done.events, done.version) == (2, 80, 78, 121)
+    assert (done.first, done.horizon, done.events, done.version) == (1, 80, 79, 121)
     assert done.bytes == archive.stat().st_size
     assert archive.stat().st_mode & 0o777 == 0o600
-    assert [version for version, stored in rows(path) if is_cut(stored)] == [*range(2, 80)]
+    assert [version for version, stored in rows(path) if is_cut(stored)] == [*range(1, 80)]
     last = next(iter(agent.history(newest_first=True)))
     assert last.type == statecore.EventType.ARCHIVED
-    assert (last.actor, last.reason) == ("ops", "versions 2 to 79 are in old.archive")
+    assert (last.actor, last.reason) == ("ops", "versions 1 to 79 are in old.archive")
     assert [each for each in archive.parent.iterdir() if ".archive." in each.name] == []
 
 
@@ -225,7 +225,7 @@ def test_an_archived_store_is_verified_as_before(
 
     assert report.findings == []
     assert report.verdict == statecore.Verdict.ANCHORED
-    assert report.archived == (0 if depth == "proofs" else 78)
+    assert report.archived == (0 if depth == "proofs" else 79)
 
 
 def entries(path: Path) -> list[bytes]:
@@ -371,8 +371,8 @@ def test_rows_that_name_another_event_are_damage(
 ) -> None:
     store.archive("agent", before=80, to=archive)
     store.close()
-    taken = cut(dict(rows(path))[2], said_by)
-    edit(path, "UPDATE events SET state = ? WHERE stream = 1 AND version = 2", taken)
+    taken = cut(dict(rows(path))[1], said_by)
+    edit(path, "UPDATE events SET state = ? WHERE stream = 1 AND version = 1", taken)
 
     with statecore.open(path, key=KEY) as again, pytest.raises(DamagedRecord):
         again.manager("agent").at()
@@ -388,7 +388,7 @@ def test_what_makes_no_sense_is_refused_and_nothing_is_left(
         store.archive("agent", before=80, to=archive)
     assert archive.read_bytes() == b"mine"
     archive.unlink()
-    for before in (0, 1, 2):
+    for before in (0, 1):
         with pytest.raises(InputError, match="nothing to archive"):
             store.archive("agent", before=before, to=archive)
     with pytest.raises(VersionNotFound):

@@ -187,7 +187,7 @@ class MemoryTurn:
     def drop_derived(self, stream: bytes) -> None:
         self._dropped.append(stream)
 
-    def cut(self, stream: bytes, second: int, span: tuple[int, int], event: int) -> None:
+    def cut(self, stream: bytes, begins: int, span: tuple[int, int], event: int) -> None:
         raise InputError("only a store in a SQLite file can be archived")
 
     def __enter__(self) -> MemoryTurn:

@@ -121,12 +121,12 @@ class Turn(Protocol):
     def drop_derived(self, stream: bytes) -> None:
         """Drop what is kept of a stream beside its events: snapshots, key history, ids."""
 
-    def cut(self, stream: bytes, second: int, span: tuple[int, int], event: int) -> None:
+    def cut(self, stream: bytes, begins: int, span: tuple[int, int], event: int) -> None:
         """Cut the bodies of a stream's events, which are in an archive, and older snapshots.
 
         Args:
             stream: 16 bytes.
-            second: the version of the stream's second event, which names the last such event.
+            begins: the version that the stream begins with, which names the last such event.
             span: from which version, before which.
             event: the version of the event that says so, to be appended in this turn.
 

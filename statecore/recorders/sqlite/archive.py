@@ -190,15 +190,14 @@ def require_whole(database: apsw.Connection, stream: int, first: int, horizon: i
 
 
 def cut_bodies(
-    database: apsw.Connection, stream: int, second: int, horizon: int, event: int
+    database: apsw.Connection, stream: int, begins: int, horizon: int, event: int
 ) -> None:
     """Cut the bodies that are left before a version, in the transaction that is under way.
 
     Args:
         database: with the table of events.
         stream: its number.
-        second: the version of the stream's second event, which names the last event that says so;
-            the first one stays whole.
+        begins: the version that it begins with, which names the last event that says so.
         horizon: before which version.
         event: the version of the event that says where the bodies are.
     """
@@ -208,4 +207,4 @@ def cut_bodies(
         "UPDATE events SET state = statecore_cut(CAST(state AS BLOB), ?1) WHERE stream = ?2 AND"
         " version >= ?3 AND version < ?4 AND (version = ?3 OR CAST(state AS BLOB) < x'80')"
     )
-    database.execute(sql, (event, stream, second, horizon))
+    database.execute(sql, (event, stream, begins, horizon))

@@ -241,8 +241,8 @@ class CopyTarget:
                     "events of that moment were archived before they came into the backup, and "
                     f"version {said_by} of their state says where: restore to a moment after it"
                 )
-            second = self._begun.get(name, 0) + 2
-            cut_bodies(self._database, stream, second, last + 1, said_by)
+            begins = self._begun.get(name, 0) + 1
+            cut_bodies(self._database, stream, begins, last + 1, said_by)
 
     def streams_among(self, names: Iterable[bytes | str]) -> list[bytes]:
         """Return those of our streams that are there."""

@@ -247,11 +247,11 @@ class SqliteTurn:
             for key in [key for key in postings if key[0] == number]:
                 del postings[key]
 
-    def cut(self, stream: bytes, second: int, span: tuple[int, int], event: int) -> None:
+    def cut(self, stream: bytes, begins: int, span: tuple[int, int], event: int) -> None:
         number = self._stream(stream)
         try:
             require_whole(self._writer, number, *span)
-            cut_bodies(self._writer, number, second, span[1], event)
+            cut_bodies(self._writer, number, begins, span[1], event)
             sql = "DELETE FROM snapshots WHERE stream = ? AND version < ?"
             self._writer.execute(sql, (number, span[1]))
         except apsw.Error as error:

@@ -78,8 +78,7 @@ class NewFile:
         """Have every stream be as it was, where older images of events with their bodies were
         found; return how many streams have events that were archived."""
         for stream, (last, said_by) in self._cuts.items():
-            second = self._begun(stream) + 1
-            cut_bodies(self.connection, stream, second, last + 1, said_by)
+            cut_bodies(self.connection, stream, self._begun(stream), last + 1, said_by)
         return len(self._cuts)
 
     def _begun(self, stream: int) -> int:
