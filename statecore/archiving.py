@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
@@ -29,7 +31,7 @@ from statecore.recorders import Row
 from statecore.recorders.sqlite.archive import ArchiveDraft, ArchiveFile, digest_of
 from statecore.root_image import pack_root, unpack_root
 from statecore.state import Root, empty, fold
-from statecore.stream import Stream, StreamName
+from statecore.stream import MAIN, Stream, StreamName
 from statecore.values import check_text
 from statecore.waiting import run
 from statecore.warden import StoreAccess
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from statecore.store import StateStore
 
 _PAGE: Final = 500
-_MAIN_LINE: Final = ("main", 0)
+_MAIN_LINE: Final = (MAIN, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,22 @@ class _Store(Protocol):
     @property
     def access(self) -> StoreAccess:
         """Who may do what."""
+
+
+class _ManyAgents(_Store, Protocol):
+    """A store that archives, and knows its agents."""
+
+    async def agents(self) -> list[Birth]:
+        """Return what is known of each agent's state."""
+
+    async def archive(
+        self, agent_id: str, *, before: Point, to: Path, actor: str | None, reason: str | None
+    ) -> Archiving:
+        """Archive one agent."""
+
+
+class _Nothing(InputError):
+    """There is nothing to archive before that moment."""
 
 
 class _Housekeeper(StateManager):
@@ -142,6 +160,41 @@ class StoreArchiving:
             raise
         return work.result(version)
 
+    async def archive_all(
+        self: _ManyAgents,
+        *,
+        before: datetime,
+        to: str | Path,
+        actor: str | None = None,
+        reason: str | None = None,
+    ) -> list[Archiving]:
+        """Archive every agent that has anything before a time; return what went where.
+
+        One after the other, each as ``archive`` does it, to a file of its own in a folder. Files
+        are named by the agent's pseudonym and its version, so that their names tell nothing.
+
+        Args:
+            before: a time, with its zone.
+            to: the folder, which must be there.
+            actor: who does it.
+            reason: why.
+
+        Raises:
+            as ``archive`` does. What was archived until then stays so.
+        """
+        done = []
+        for birth in await self.agents():
+            if birth.branch == MAIN:
+                stream_id = self._engine.streams.id_of(StreamName(birth.agent_id))
+                version = self._engine.streams.log.version(stream_id)
+                path = Path(to) / f"{stream_id.hex()}-{version}.archive"
+                with suppress(_Nothing):
+                    made = self.archive(
+                        birth.agent_id, before=before, to=path, actor=actor, reason=reason
+                    )
+                    done.append(await made)
+        return done
+
 
 class BlockingArchiving:
     """The part of ``BlockingStore`` that archives; see ``StoreArchiving``."""
@@ -160,6 +213,17 @@ class BlockingArchiving:
         """Move the bodies of events before a moment to a file; see ``StateStore.archive``."""
         work = self.store.archive(agent_id, before=before, to=to, actor=actor, reason=reason)
         return run(work)
+
+    def archive_all(
+        self,
+        *,
+        before: datetime,
+        to: str | Path,
+        actor: str | None = None,
+        reason: str | None = None,
+    ) -> list[Archiving]:
+        """Archive every agent that has anything before a time; see ``StateStore.archive_all``."""
+        return run(self.store.archive_all(before=before, to=to, actor=actor, reason=reason))
 
 
 class _Work:
@@ -190,7 +254,7 @@ class _Work:
         known = engine.streams.archives(stream)
         first = known[-1].horizon if known else stream.first_own
         if horizon <= first:
-            raise InputError(f"{stream.name}: there is nothing to archive before version {horizon}")
+            raise _Nothing(f"{stream.name}: there is nothing to archive before version {horizon}")
         draft = ArchiveDraft(self._path, engine.streams.log.log_id)
         try:
             base = self._fold_to(first, horizon, draft, known)

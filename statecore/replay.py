@@ -106,7 +106,7 @@ class Replay:
     def base(self, stream: Stream) -> Root:
         """Return the state that a stream begins with: nothing, or its parent's at the fork; or,
         where what is before is archived, the state at the horizon."""
-        if stream.archived is not None:
+        if stream.missing:
             return self.horizon_root(stream)
         if stream.parent is None:
             return empty(stream.first_own - 1)
@@ -120,8 +120,7 @@ class Replay:
         """
         while stream.parent is not None:
             stream = stream.parent
-        archived = stream.archived
-        assert archived is not None, "there is a horizon"
+        archived = stream.missing[-1]
         warm = self._roots.nearest(stream.id, archived.horizon)
         if warm is not None and warm.version == archived.horizon:
             return warm

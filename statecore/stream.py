@@ -48,7 +48,7 @@ class Stream:
         self.fork = 0
         self.has_lost_its_past = False  # what it forked from was erased
         self.birth: Birth | None = None
-        self.archived: Archive | None = None  # the last one that is not at hand
+        self.missing: tuple[Archive, ...] = ()  # archives that are not at hand, oldest first
         self.freshness = STALE
         self.key: DataKey | None = None  # of new events; none before the first and once erased
         self.is_erased = False
@@ -98,7 +98,7 @@ class Stream:
         stream = self
         while stream.parent is not None:
             stream = stream.parent
-        return stream.archived.horizon if stream.archived is not None else 0
+        return stream.missing[-1].horizon if stream.missing else 0
 
     @property
     def first_here(self) -> int:
@@ -112,8 +112,9 @@ class Stream:
             Archived: names the archive, and the first version there is.
         """
         owner = self.owner(version)
-        if owner.archived is not None and version < owner.archived.horizon:
-            name, first = owner.archived.name, owner.archived.horizon
+        name = next((each.name for each in owner.missing if version < each.horizon), None)
+        if name is not None:
+            first = owner.missing[-1].horizon
             raise Archived(
                 f"{self.name}: version {version} was archived in {name}, the first one here is "
                 f"{first}: open the store with archives=[...] to read what is before",

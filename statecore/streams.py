@@ -127,7 +127,7 @@ class Streams:
         if body is not None:
             return mend(version, stored, body)
         if version >= stream.horizon:  # archived by others, a moment ago
-            stream.archived = self._archived(stream)
+            stream.missing = self._missing(stream)
         stream.require_here(version)
         raise DamagedRecord(f"version {version}: its body is missing, and no event says why")
 
@@ -158,13 +158,10 @@ class Streams:
             raise DamagedRecord(f"{stream.name}: bodies are missing, and no event says where")
         return record
 
-    def _archived(self, stream: Stream) -> Archive | None:
-        """Return the last archive that is not at hand; those after it then are."""
+    def _missing(self, stream: Stream) -> tuple[Archive, ...]:
+        """Return the archives that are not at hand, oldest first; those after them then are."""
         found = self.archives(stream) if stream.parent is None else ()
-        for archive in reversed(found):
-            if self.body_of(stream.id, archive.first) is None:
-                return archive
-        return None
+        return tuple(each for each in found if self.body_of(stream.id, each.first) is None)
 
     def _make_room(self) -> None:
         """Let go of the streams opened longest ago while all together are too large."""
@@ -243,7 +240,7 @@ class Streams:
         # next who opens the store destroys them. They are not used.
         stream.load_keys(dict.fromkeys(keys) if epoch == LOG_EPOCH else keys, epoch)
         stream.sealer = self._new_sealer(stream)
-        stream.parent = stream.archived = None
+        stream.parent = None
         self.aids.history.forget(stream.id)
         if epoch == LOG_EPOCH:
             self._start_erased(stream, last[0])
@@ -251,9 +248,11 @@ class Streams:
         if last and stream.key is None:
             raise DamagedRecord(f"{stream.name}: its key is gone, and no event says why")
         first = stream.first_own
-        for row in self.log.read(stream.id, first - 1, first):
-            stream.birth = self._telling(stream, row).birth
-            stream.archived = self._archived(stream) if is_cut(row[2]) else None
+        rows = self.log.read(stream.id, first - 1, first)
+        if rows:
+            stream.birth = self._telling(stream, rows[0]).birth
+        # Set once, and not cleared before: others read meanwhile.
+        stream.missing = self._missing(stream) if rows and is_cut(rows[0][2]) else ()
         origin = stream.birth.fork if stream.birth else stream.origin
         if origin is not None and not self._inherit(stream, origin):
             return
@@ -286,7 +285,7 @@ class Streams:
         record = stream.sealer.open(version, stored)
         self._cool(stream)
         stream.root = fold(empty(version - 1), [record])
-        stream.birth = None
+        stream.birth, stream.missing = None, ()
         stream.settle()
 
     def _cool(self, stream: Stream) -> None:
@@ -310,7 +309,7 @@ class Streams:
             stream.birth = births[-1] if births else stream.birth
             stream.settle()
             if any(record.type == EventType.ARCHIVED for record in records):
-                stream.archived = self._archived(stream)
+                stream.missing = self._missing(stream)
 
     def birth_of(self, stream_id: bytes) -> Birth | None:
         """Return what the first event of a stream says of it; ``None`` where it was erased."""

@@ -17,6 +17,7 @@ from statecore.backup import take
 from statecore.codec.cut import is_cut
 from statecore.doctor import examine
 from statecore.errors import Erased, InputError
+from statecore.events import to_time
 from statecore.salvaging import salvage
 from tests.conftest import KEY, Clock
 from tests.dying import archive_and_die
@@ -436,6 +437,44 @@ def test_snapshots_before_the_horizon_go(path: Path, archive: Path) -> None:
         assert store.check().complaints == []
 
 
+def test_all_agents_are_archived_before_a_time(path: Path, tmp_path: Path) -> None:
+    clock = Clock()
+    with statecore.open(path, key=KEY, clock=clock) as store:
+        for name in ("ada", "bob"):
+            write(store.manager(name), 40)
+        store.manager("eve").branch("idea").set_state("n", 1)
+        clock.tick(60)
+        write(store.manager("new"), 40)
+        clock.tick(60)
+        before = to_time(clock.now - 90_000_000)
+        write(store.manager("ada"), 40)
+
+        done = store.archive_all(before=before, to=tmp_path)
+
+        assert [(each.agent_id, each.horizon) for each in done] == [("ada", 40), ("bob", 40)]
+        assert [each.path.name.partition("-")[2] for each in done] == ["80.archive", "40.archive"]
+        assert store.archive_all(before=before, to=tmp_path) == []
+        assert store.check().complaints == []
+
+
+def test_all_agents_are_archived_from_the_command_line(
+    store: BlockingStore, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = store.manager("agent").at(100).timestamp
+    assert before is not None
+    store.close()
+    monkeypatch.setenv("STATECORE_KEY", KEY.hex())
+    time = ("--before", before.isoformat(), "--to", tmp_path)
+
+    (said,) = run("archive", path, "--all", *time, "--json").out.splitlines()
+
+    assert json.loads(said)["horizon"] == 100
+    assert run("archive", path, "--all", *time).out == "there is nothing before that time\n"
+    fails(2, "archive", path, "--all", "agent", *time)
+    fails(2, "archive", path, *time)
+    fails(2, "archive", path, "--all", "--before", "50", "--to", tmp_path)
+
+
 def test_it_is_archived_from_the_command_line(
     store: BlockingStore, path: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -446,7 +485,7 @@ def test_it_is_archived_from_the_command_line(
 
     assert told_so.out == (
         f"79 events of agent are in {archive}\n"
-        "the first version here is 80, and version 121 says so\n"
+        "  its first version here is 80; version 121 says so\n"
     )
     assert "are in old.archive" in run("log", path, "--agent", "agent", "--limit", "1").out
     assert "old.archive" in fails(1, "show", path, "agent", "--at", "40")

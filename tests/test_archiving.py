@@ -273,6 +273,10 @@ def test_archiving_again_goes_on_where_the_last_archive_ended(
                 with pytest.raises(Archived) as raised:
                     agent.at(horizon - 1)
                 assert raised.value.first == horizon
+                assert raised.value.archive == names[2 - count].name
+                with pytest.raises(Archived) as raised:
+                    agent.at(1)
+                assert raised.value.archive == "0.archive"
         for depth in DEPTHS:
             report = statecore.verify(path, depth=depth, key=KEY, archives=names[3 - count :])
             assert report.findings == []

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 import statecore
-from statecore.cli.access import agent_in, opened, point_of
-from statecore.cli.arguments import Actor, Agent, AskPassphrase, Json, Reason, Store
+from statecore.cli.access import agent_in, opened, point_of, time_or_version
+from statecore.cli.arguments import Actor, AskPassphrase, Json, Reason, Store
 from statecore.cli.output import echo, echo_json
 from statecore.cli.render import printable
 from statecore.stream import MAIN
@@ -20,12 +21,18 @@ commands = typer.Typer()
 @commands.command()
 def archive(
     store: Store,
-    agent: Agent,
     before: Annotated[
         str,
         typer.Option(metavar="POINT", help="A version, a time or a tag.", show_default=False),
     ],
-    to: Annotated[Path, typer.Option(metavar="FILE", help="A new file.", show_default=False)],
+    to: Annotated[
+        Path,
+        typer.Option(metavar="FILE", help="A new file; a folder for --all.", show_default=False),
+    ],
+    agent: Annotated[
+        str | None, typer.Argument(metavar="AGENT", help="Whose state.", show_default=False)
+    ] = None,
+    everybody: Annotated[bool, typer.Option("--all", help="Of all agents, before a time.")] = False,
     actor: Actor = None,
     reason: Reason = None,
     passphrase: AskPassphrase = False,
@@ -38,18 +45,30 @@ def archive(
     for as long as the history is to be read. Then compact gives the space back.
 
     \b
-    statecore archive trip.db trip-planner --before 2026-01-01T00:00:00Z --to 2025.archive
+    statecore archive trip.db trip-planner --before approved --to march.archive
+    statecore archive trip.db --all --before 2026-03-02T09:30:00Z --to .
     statecore compact trip.db
-    STATECORE_ARCHIVES=2025.archive statecore log trip.db trip-planner
+    STATECORE_ARCHIVES=march.archive statecore show trip.db trip-planner --at 40
     """
+    if everybody == (agent is not None):
+        raise statecore.InputError("say whose history, or --all")
     with opened(store, passphrase=passphrase) as there:
-        moment = point_of(agent_in(there, agent, MAIN), before)
-        done = there.archive(agent, before=moment, to=to, actor=actor, reason=reason)
+        if agent is not None:
+            moment = point_of(agent_in(there, agent, MAIN), before)
+            done = [there.archive(agent, before=moment, to=to, actor=actor, reason=reason)]
+        else:
+            time = time_or_version(before)
+            if not isinstance(time, datetime):
+                raise statecore.InputError("what is one moment of all agents is a time")
+            done = there.archive_all(before=time, to=to, actor=actor, reason=reason)
     if as_json:
-        echo_json(_data(done))
-    else:
-        echo([printable(f"{done.events:,} events of {done.agent_id} are in {done.path}")])
-        echo([f"the first version here is {done.horizon}, and version {done.version} says so"])
+        echo_json(*map(_data, done))
+        return
+    for each in done:
+        echo([printable(f"{each.events:,} events of {each.agent_id} are in {each.path}")])
+        echo([f"  its first version here is {each.horizon}; version {each.version} says so"])
+    if not done:
+        echo(["there is nothing before that time"])
 
 
 def _data(done: statecore.Archiving) -> dict[str, Any]:
