@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import threading
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -435,6 +436,42 @@ def test_snapshots_before_the_horizon_go(path: Path, archive: Path) -> None:
     with statecore.open(path, key=KEY) as store:
         assert store.manager("agent").at(118).version == 118
         assert store.check().complaints == []
+
+
+def test_readers_go_on_while_it_is_archived(path: Path, tmp_path: Path) -> None:
+    """In threads of the same process, and with another's connections to the file."""
+    opening = statecore.open(path, key=KEY, cache_mib=1)
+    one, two = opening.blocking(), opening.blocking()
+    write(one.manager("agent"), 400)
+    expected = {at: one.manager("agent").at(at).data for at in range(1, 401, 7)}
+    wrong: list[object] = []
+    is_over = threading.Event()
+
+    def read(store: BlockingStore) -> None:
+        agent = store.manager("agent")
+        while not is_over.is_set():
+            for at, data in expected.items():
+                try:
+                    if agent.at(at).data != data or agent.value_at("n", at) != data.get("n"):
+                        wrong.append(at)
+                except Archived as error:
+                    if at >= error.first:
+                        wrong.append(error)
+                except Exception as error:
+                    wrong.append(error)
+
+    readers = [threading.Thread(target=read, args=(store,)) for store in (one, one, two, two)]
+    for reader in readers:
+        reader.start()
+    for number in range(1, 8):
+        one.archive("agent", before=50 * number, to=tmp_path / f"{number}.archive")
+    is_over.set()
+    for reader in readers:
+        reader.join()
+    one.close()
+    two.close()
+
+    assert wrong == []
 
 
 def test_all_agents_are_archived_before_a_time(path: Path, tmp_path: Path) -> None:

@@ -48,12 +48,16 @@ class ArchiveDraft:
         self.path = path
         self._draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
         self._database = connect(self._draft, create=True)
-        with self._explained():
-            self._database.execute("PRAGMA synchronous = FULL")
-            self._database.execute("BEGIN")
-            for statement in ARCHIVE_SCHEMA.values():
-                self._database.execute(statement)
-            self._database.execute("INSERT INTO archive VALUES (?, ?)", (FORMAT, log_id))
+        try:
+            with self._explained():
+                self._database.execute("PRAGMA synchronous = FULL")
+                self._database.execute("BEGIN")
+                for statement in ARCHIVE_SCHEMA.values():
+                    self._database.execute(statement)
+                self._database.execute("INSERT INTO archive VALUES (?, ?)", (FORMAT, log_id))
+        except BaseException:
+            self.discard()
+            raise
 
     def add(self, stream: bytes, bodies: Iterable[tuple[int, bytes]]) -> None:
         """Add bodies of a stream, by version."""
