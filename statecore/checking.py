@@ -171,9 +171,9 @@ class Checker:
     def _check_history(self, stream: Stream, root: Root) -> None:
         report, name, horizon = self.report, spell(stream.name), stream.horizon
         touched: dict[str, int] = {}
-        if horizon:
-            known = self._plain.replay.horizon_root(stream).cells
-            touched = {key: version for key, (version, _) in known.items()}
+        base = self._plain.replay.horizon_root(stream)
+        if base is not None:
+            touched = {key: version for key, (version, _) in base.cells.items()}
             report.count("archived events", _archived(stream))
         time = 0
         after = max(stream.first_version - 1, horizon)

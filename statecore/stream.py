@@ -93,12 +93,13 @@ class Stream:
     def horizon(self) -> int:
         """The version before which events are in archives that are not at hand; 0 for none.
 
-        Of a fork, that of what it forked from: only main branches are archived.
+        Of a fork, that of what it shares: only main branches are archived, and its own events are
+        all here.
         """
-        stream = self
-        while stream.parent is not None:
-            stream = stream.parent
-        return stream.missing[-1].horizon if stream.missing else 0
+        if self.parent is not None:
+            return min(self.parent.horizon, self.fork + 1)
+        missing = self.missing
+        return missing[-1].horizon if missing else 0
 
     @property
     def first_here(self) -> int:
@@ -112,9 +113,10 @@ class Stream:
             Archived: names the archive, and the first version there is.
         """
         owner = self.owner(version)
-        name = next((each.name for each in owner.missing if version < each.horizon), None)
+        missing = owner.missing
+        name = next((each.name for each in missing if version < each.horizon), None)
         if name is not None:
-            first = owner.missing[-1].horizon
+            first = missing[-1].horizon
             raise Archived(
                 f"{self.name}: version {version} was archived in {name}, the first one here is "
                 f"{first}: open the store with archives=[...] to read what is before",

@@ -7,19 +7,21 @@ import shutil
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
 import pytest
 
 import statecore
-from statecore import Archived, BlockingStore, Standing
+from statecore import Archived, BlockingManager, BlockingStore, Standing, StateManager
 from statecore.backup import take
 from statecore.codec.cut import is_cut
 from statecore.doctor import examine
 from statecore.errors import Erased, InputError
 from statecore.events import to_time
 from statecore.salvaging import salvage
+from statecore.stream import StreamName
 from tests.conftest import KEY, Clock
 from tests.dying import archive_and_die
 from tests.test_archiving import DEPTHS, edit, rows, told, write
@@ -407,6 +409,38 @@ def test_a_branch_keeps_what_it_shares(
         assert again.manager("agent").branch("later").at().version == 100
     for depth in DEPTHS:
         assert statecore.verify(path, depth=depth, key=KEY).findings == []
+
+
+def test_a_branch_that_was_deleted_is_never_read_wrongly(
+    store: BlockingStore, path: Path, archive: Path
+) -> None:
+    agent = store.manager("agent", actor="ada")
+    idea = agent.branch("idea", at=50)
+    write(idea, 130, bytes_each=9000)
+    keys, last = ("k0", "k1", "n", "list", "map", "last"), idea.version()
+    before = {(key, at): idea.value_at(key, at) for key in keys for at in range(1, last + 1)}
+    agent.delete_branch("idea")
+    store.archive("agent", before=90, to=archive)
+
+    def hold_against(idea: BlockingManager) -> int:
+        right = 0
+        for (key, at), value in before.items():
+            with suppress(Archived):
+                assert idea.value_at(key, at) == value
+                assert idea.at(at)[key] == value if value is not None else True
+                right += 1
+        return right
+
+    assert hold_against(idea) > 0
+    events = [event.version for event in idea.history()]
+    assert events == [*range(51, last + 1)]
+    store.close()
+    with statecore.open(path, key=KEY, archives=[archive]) as whole:
+        again = StateManager(whole.store._engine, StreamName("agent", "idea"))
+        assert hold_against(BlockingManager(again)) == len(before)
+    with statecore.open(path, key=KEY) as here:
+        again = StateManager(here.store._engine, StreamName("agent", "idea"))
+        hold_against(BlockingManager(again))
 
 
 def test_the_audit_record_tells_that_an_event_is_archived(
