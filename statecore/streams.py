@@ -35,6 +35,13 @@ def pseudonym(ring: KeyRing, name: StreamName) -> bytes:
     return ring.log_key.tag(b"s" + pack(list(parts)))
 
 
+def _bring_back(streams: ref[Streams], whose: ref[Stream], version: int, stored: bytes) -> bytes:
+    known, stream = streams(), whose()
+    assert known is not None, "who opens a record holds the streams"
+    assert stream is not None, "and its own"
+    return known.bring_back(stream, version, stored)
+
+
 def _nowhere(stream: bytes, version: int) -> None:
     """Know of no archive."""
 
@@ -110,19 +117,18 @@ class Streams:
         return stream
 
     def _new_sealer(self, stream: Stream) -> Sealer:
-        # The stream has the sealer: were it known by it in turn, neither would go when unused.
-        bring_back = partial(self._bring_back, ref(stream))
+        # We have the stream, and it has the sealer: were we known by that in turn, nothing of it
+        # all would go when it is not used any more.
+        bring_back = partial(_bring_back, ref(self), ref(stream))
         return Sealer(self.log.log_id, stream.id, stream.keys, self.log.prefix_of, bring_back)
 
-    def _bring_back(self, whose: ref[Stream], version: int, stored: bytes) -> bytes:
+    def bring_back(self, stream: Stream, version: int, stored: bytes) -> bytes:
         """Return an event as it was before its body was archived.
 
         Raises:
             Archived: the archive is not at hand.
             DamagedRecord: the body in the archive is another, or no event says that it is in one.
         """
-        stream = whose()
-        assert stream is not None, "who opens a record holds its stream"
         body = self.body_of(stream.id, version)
         if body is not None:
             return mend(version, stored, body)
