@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from statecore.codec import Sealer, read_epoch, read_time
+from statecore.codec.cut import is_cut, mend, read_cut
 from statecore.codec.seal import is_committed
-from statecore.errors import Damage, DamagedRecord, Erased, NewerFormat
-from statecore.events import EventType
+from statecore.errors import Archived, Damage, DamagedRecord, Erased, NewerFormat
+from statecore.events import Archive, EventType
 from statecore.keys import DataKey, KeyRing
 from statecore.keys.ring import LOG_EPOCH
 from statecore.projections.findings import Report
@@ -39,14 +40,47 @@ class _Opened:
         self.first = self.last = first
         self.unreadable = 0  # the last version whose key was destroyed
         self.ended = 0  # the last one that says so
+        self.cut: list[int] = []  # the first and the last version without a body, how many
+        self.said_by = 0  # the event that the first of them names
+        self.archives: tuple[Archive, ...] = ()  # as the last event says that tells of them
+
+    def note_cut(self, version: int, stored: bytes) -> None:
+        """Note that the body of an event was archived."""
+        first, _, count = self.cut or (version, version, 0)
+        self.said_by = self.said_by or read_cut(stored).event
+        self.cut = [first, version, count + 1]
+
+    def explains_cut(self) -> bool:
+        """Tell whether an event says where the bodies are that are not here."""
+        if not self.cut or not self.archives:
+            return not self.cut
+        first, last, _ = self.cut
+        newest = self.archives[-1]
+        covers = self.archives[0].first == first and last < newest.horizon
+        return covers and self.said_by == newest.event
 
 
 class ContentCheck:
     """Opens a log from its first event to its last."""
 
     def __init__(
-        self, log: LogStore, ring: KeyRing, unpack_root: UnpackRoot, report: Report
+        self,
+        log: LogStore,
+        ring: KeyRing,
+        unpack_root: UnpackRoot,
+        report: Report,
+        body_of: Callable[[bytes, int], bytes | None],
     ) -> None:
+        """Check a log.
+
+        Args:
+            log: which.
+            ring: its keys.
+            unpack_root: turns snapshots into states.
+            report: where findings are taken down.
+            body_of: gives the sealed body of a stream's version, from the archives at hand.
+        """
+        self._body_of = body_of
         self._log = log
         self._ring = ring
         self._unpack_root = unpack_root
@@ -84,6 +118,9 @@ class ContentCheck:
             record = its.sealer.open(version, stored)
         except Erased:
             its.unreadable = version
+        except Archived:
+            its.note_cut(version, stored)
+            self._look_at_epoch(its, stream, version, stored)
         except NewerFormat as error:
             self._tell_run("newer-format", stream, version, error)
         except DamagedRecord as error:
@@ -92,10 +129,12 @@ class ContentCheck:
             return
         else:
             if record.type == EventType.ERASED:
-                its.ended = version
-            if (epoch := read_epoch(stored)) not in its.epochs:
-                its.epochs.add(epoch)
-                self._require_commitment(stream, version, stored)
+                its.ended, its.cut, its.said_by = version, [], 0
+            if record.type == EventType.ARCHIVED:
+                its.archives = record.archives
+            if is_cut(stored):
+                its.note_cut(version, stored)
+            self._look_at_epoch(its, stream, version, stored)
         self._look_at_time(stream, version, read_time(stored))
 
     def _meet(self, stream: bytes, version: int) -> _Opened | None:
@@ -105,12 +144,23 @@ class ContentCheck:
         except Damage as error:
             self._report.find("damaged-key", f"stream {stream.hex()}: {error}")
             return None
-        sealer = Sealer(self._log.log_id, stream, keys, self._log.prefix_of)
+
+        def bring_back(version: int, stored: bytes) -> bytes:
+            body = self._body_of(stream, version)
+            if body is None:
+                raise Archived(f"version {version} was archived")
+            return mend(version, stored, body)
+
+        sealer = Sealer(self._log.log_id, stream, keys, self._log.prefix_of, bring_back)
         its = self._streams[stream] = _Opened(sealer, keys, version)
         return its
 
-    def _require_commitment(self, stream: bytes, version: int, stored: bytes) -> None:
-        if not is_committed(stored):
+    def _look_at_epoch(self, its: _Opened, stream: bytes, version: int, stored: bytes) -> None:
+        """Have the first event of a data key commit to it."""
+        epoch = read_epoch(stored)
+        is_first = epoch not in its.epochs
+        its.epochs.add(epoch)
+        if is_first and not is_committed(stored):
             self._report.find(
                 "no-commitment",
                 f"stream {stream.hex()}: version {version:,} is the first of its data key, and "
@@ -169,6 +219,12 @@ class ContentCheck:
                 "missing-erasure",
                 f"stream {stream.hex()}: the keys of its events up to version "
                 f"{its.unreadable:,} were destroyed, and no event says so",
+            )
+        if not its.explains_cut():
+            self._report.find(
+                "missing-body",
+                f"stream {stream.hex()}: {its.cut[2]:,} events between versions {its.cut[0]:,} and "
+                f"{its.cut[1]:,} have no body, and no event says that they were archived",
             )
         since = min((key.since for key in its.keys.values() if key and key.since), default=0)
         if not its.unreadable and since and its.first > since:

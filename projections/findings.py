@@ -41,6 +41,8 @@ class Report:
     depth: str
     events: int = 0
     streams: int = 0
+    archived: int = 0
+    """Events whose bodies are in archives: their digests are proved as all others are."""
     root: bytes = b""
     """Of the tree of all events."""
     heads: int = 0

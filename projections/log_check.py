@@ -11,6 +11,7 @@ from hashlib import sha256
 from itertools import pairwise
 from typing import Final
 
+from statecore.codec.cut import is_cut
 from statecore.codec.leaf import NO_LINK, chained_leaf
 from statecore.errors import InputError
 from statecore.projections.audit_tree import TILE_LEAVES, AuditTree
@@ -74,6 +75,11 @@ class LogCheck:
                 f"the tree has {full * TILE_LEAVES:,} events or more, the log {report.events:,}: "
                 "its end was cut off",
             )
+        if report.archived:
+            report.notes.append(
+                f"{report.archived:,} events are archived: proved by their digests, and read with "
+                "their archives alone"
+            )
         check_nodes(self._tree, self._nodes[:full], report)
         self._check_links()
 
@@ -119,6 +125,7 @@ class LogCheck:
             if version != chain.version + 1:
                 self._tell_order(stream, version, chain.version, position)
             chain.version = version
+            self._report.archived += is_cut(stored)
             leaf = chain.link = chained_leaf(stream, version, chain.link, stored)
             leaves.append(leaf)
         return leaves

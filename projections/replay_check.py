@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-from statecore.errors import Damage, DamagedRecord, Erased
+from statecore.errors import Archived, Damage, DamagedRecord, Erased
 from statecore.projections.findings import Report
 from statecore.recorders import EVERYTHING, Indexes, LogStore
 from statecore.recount import Recount, compare_rows, differences
@@ -48,7 +48,7 @@ class ReplayCheck:
 
     def run(self) -> None:
         """Replay all there is that can be read."""
-        lost = 0
+        lost = archived = 0
         for stream_id in self._streams.log.streams():
             try:
                 birth = self._streams.birth_of(stream_id)
@@ -63,14 +63,21 @@ class ReplayCheck:
                     lost += 1
                 else:
                     self._replay(stream)
+            except Archived:
+                archived += 1
             except (Damage, Erased) as error:
                 self._report.find("no-replay", f"stream {stream_id.hex()}: {error}")
+        if archived:
+            self._report.notes.append(f"{archived:,} forks of what was archived can't be read here")
         if lost:
             self._report.notes.append(f"{lost:,} forks of what was erased can't be read either")
 
     def _replay(self, stream: Stream) -> None:
         log, replay = self._streams.log, self._streams.replay
-        root, made, head = replay.base(stream), Recount(stream), log.version(stream.id)
+        root, head = replay.base(stream), log.version(stream.id)
+        made, rows = Recount(stream), self._kept and self._kept.indexes(stream.id)
+        if rows and stream.horizon:
+            made.go_on(rows, stream.first_own, root.version)
         kept = [at for at in _snapshot_versions(log, stream.id) if root.version < at <= head]
         for until in (*kept, head):
             while root.version < until:
@@ -84,8 +91,8 @@ class ReplayCheck:
             self._hold_current(stream, root)
         elif differences(stream.root, root):
             self._report.find("wrong-state", f"stream {stream.id.hex()}: two replays differ")
-        if self._kept is not None:
-            self._hold_indexes(stream, made.indexes(), self._kept)
+        if rows:
+            self._hold_indexes(stream, made.indexes(), rows)
 
     def _hold_snapshot(self, stream: Stream, root: Root) -> None:
         kept = self._snapshots.load(stream, root.version)
@@ -110,8 +117,8 @@ class ReplayCheck:
                 f"stream {stream.id.hex()}: its state is not what its events make: {wrong}",
             )
 
-    def _hold_indexes(self, stream: Stream, made: Indexes, kept: KeptIndexes) -> None:
-        for what, wrong, _ in compare_rows(kept.indexes(stream.id), made, stream.first_own):
+    def _hold_indexes(self, stream: Stream, made: Indexes, kept: Indexes) -> None:
+        for what, wrong, _ in compare_rows(kept, made, stream.first_own):
             if wrong:
                 self._report.find(_KINDS[what], f"stream {stream.id.hex()}: {wrong}")
 

@@ -17,7 +17,7 @@ from typing import Final
 from statecore.codec import Writer
 from statecore.errors import DamagedRecord, Erased, NewerFormat, StatecoreError
 from statecore.recorders import EVERYTHING, LogStore
-from statecore.snapshots.image import pack_root, unpack_root
+from statecore.root_image import pack_root, unpack_root
 from statecore.state import Root
 from statecore.stream import Stream
 from statecore.xaes import PREFIX_BYTES

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 from statecore.access import Authority, Context, Decision, validate_access
 from statecore.agent_state import AgentState
 from statecore.appends import WriteOptions
+from statecore.archiving import Archiving
 from statecore.audit_record import AuditEntry, AuditRecord, Standing
 from statecore.backup import BackupResult, PruneResult, prune_backup
 from statecore.blocking import BlockingManager
@@ -14,6 +15,7 @@ from statecore.checking import Check, CheckReport
 from statecore.custody import KeyEntry, KeyReport
 from statecore.errors import (
     AccessDenied,
+    Archived,
     BranchExists,
     BranchNotFound,
     Conflict,
@@ -98,6 +100,8 @@ __all__ = [
     "AccessDenied",
     "AccessRecord",
     "AgentState",
+    "Archived",
+    "Archiving",
     "AuditEntry",
     "AuditRecord",
     "Authority",

@@ -11,6 +11,7 @@ from statecore.access import FULL
 from statecore.change import Change
 from statecore.codec import Record
 from statecore.codec.record import (
+    ARCHIVES,
     BIRTH,
     CAUSE,
     CLEARED,
@@ -23,7 +24,7 @@ from statecore.codec.record import (
     write_birth,
 )
 from statecore.errors import InputError
-from statecore.events import Birth, EventType, Moment, Past
+from statecore.events import Archive, Birth, EventType, Moment, Past
 from statecore.state import Tag
 from statecore.stream import Stream
 from statecore.values import Value, check_text, pack
@@ -57,6 +58,9 @@ class Source:
     parents: tuple[Moment, ...] = ()  # the moments of other branches that come in
     past: Past = field(default_factory=dict)  # all that these have taken in
     takes_back: tuple[int, ...] = ()  # the versions whose effect this undoes
+    archives: tuple[Archive, ...] = ()  # all that there are; the bodies of the last are to go now
+    horizon_root: bytes = b""  # the state at its horizon, packed
+    birth: Birth | None = None  # which the first of them told
 
     def extras(self) -> dict[str, Any]:
         """Return what an event says of it."""
@@ -67,6 +71,10 @@ class Source:
             extras[PAST] = [[*line, version] for line, version in self.past.items()]
         if self.takes_back:
             extras[TAKES_BACK] = list(self.takes_back)
+        if self.archives:
+            extras[ARCHIVES] = [[list(each) for each in self.archives], self.horizon_root]
+        if self.birth:
+            extras[BIRTH] = write_birth(self.birth)
         return extras
 
 

@@ -14,8 +14,9 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Any, Final, Protocol, TypeAlias, TypedDict
 
+from statecore.codec.cut import is_cut
 from statecore.codec.header import Header, read_header
-from statecore.errors import Damage, Erased, InputError, Malformed
+from statecore.errors import Archived, Damage, Erased, InputError, Malformed
 from statecore.events import Event, to_microseconds, to_time
 from statecore.recorders import EVERYTHING, LogRow
 
@@ -32,6 +33,8 @@ class Standing(StrEnum):
     """It was opened: its seal holds, and what is told of it is what was recorded."""
     ERASED = "erased"
     """Its data key was destroyed on purpose. That it was there, and when, is still told."""
+    ARCHIVED = "archived"
+    """Its body is in an archive that is not at hand. That it was there, and when, is still told."""
     SEALED = "sealed"
     """It was not tried to open it, for want of a key."""
     DAMAGED = "damaged"
@@ -160,7 +163,7 @@ class Opener(Protocol):
         """Return an event; ``None`` where it is not tried to open any.
 
         Raises:
-            Erased, Damage: as named.
+            Erased, Archived, Damage: as named.
         """
 
 
@@ -282,9 +285,13 @@ class AuditRecord:
             event = self._opener.open(stream, version, stored, position)
         except Erased:
             return None, Standing.ERASED, None
+        except Archived:
+            return None, Standing.ARCHIVED, None
         except Damage as error:
             return None, Standing.DAMAGED, str(error)
-        return event, Standing.SEALED if event is None else Standing.OPEN, None
+        if event is not None:
+            return event, Standing.OPEN, None
+        return None, Standing.ARCHIVED if is_cut(stored) else Standing.SEALED, None
 
 
 class NoKeys:

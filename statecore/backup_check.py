@@ -11,7 +11,7 @@ from statecore.backup.chain import require_chained
 from statecore.backup.leaves import Leaves
 from statecore.backup.segment import Content, Extent, Name
 from statecore.codec import Sealer
-from statecore.errors import Damage, DamagedRecord, Erased, NotFound
+from statecore.errors import Archived, Damage, DamagedRecord, Erased, NotFound
 from statecore.keys import FileKeyStore, KeyProvider, KeyRing
 from statecore.keys.ring import LOG_EPOCH
 from statecore.opening import provider_from
@@ -226,7 +226,7 @@ class _Opened:
         self._report = report
         self._sealers: dict[bytes, Sealer] = {}
         self._prefixes: dict[int, bytes] = {}
-        self._events = self._erased = self._damaged = 0
+        self._events = self._erased = self._archived = self._damaged = 0
 
     def look(self, content: Content) -> None:
         """Open the events of a segment."""
@@ -239,6 +239,8 @@ class _Opened:
                 self._events += 1
             except Erased:
                 self._erased += 1
+            except Archived:
+                self._archived += 1
             except DamagedRecord as error:
                 self._damaged += 1
                 if self._damaged <= _TOLD_MAX:
@@ -259,6 +261,8 @@ class _Opened:
             f"{self._events:,} events were opened with their keys; {self._erased:,} were erased, "
             "on purpose"
         )
+        if self._archived:
+            self._report.notes.append(f"{self._archived:,} events are archived")
         if self._damaged > _TOLD_MAX:
             more = self._damaged - _TOLD_MAX
             self._report.find("damaged-event", f"and {more:,} more events do not open")

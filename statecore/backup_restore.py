@@ -95,6 +95,7 @@ def restore(
         InputError: there is a store already, or the moment makes no sense.
         NotFound: there is no backup.
         VersionNotFound: the backup does not reach the moment.
+        Archived: at the moment events were not archived yet that were so in the backup.
         Damage: the backup is not as it was taken, or not what was signed.
         Unproven: a head is not signed by whom the policy trusts, or an anchor does not hold.
         KeyMissing, WrongKey, InvalidKey: keys are needed, and not there.
@@ -288,6 +289,7 @@ class _Restoring:
         if self._is_cut:
             self._target.cut(self.position, self.size)
             self.erased = self._target.streams_among(self._erased)
+        self._target.even_out()
         for size, note in sorted(self._heads.items()):
             if size <= self.size:
                 self._target.tree.keep_head(size, note)

@@ -40,7 +40,7 @@ class Caretaker:
         aids = live.aids._replace(
             snapshots=NoSnapshots(), roots=WarmRoots(few), values=WarmValues(few)
         )
-        return Streams(live.log, live.ring, aids, few)
+        return Streams(live.log, live.ring, aids, few, live.body_of)
 
     def check(self, checks: Collection[Check | str]) -> CheckReport:
         started = time.monotonic()

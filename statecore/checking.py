@@ -12,13 +12,13 @@ from enum import StrEnum
 from statecore.codec import Record, read_epoch
 from statecore.codec.record import TAKES_BACK
 from statecore.codec.wire import rows
-from statecore.errors import DamagedRecord, Erased, NewerFormat
+from statecore.errors import Archived, DamagedRecord, Erased, NewerFormat
 from statecore.events import EventType, Past
 from statecore.keys.ring import LOG_EPOCH
 from statecore.projections.audit_tree import MemoryTree
 from statecore.recorders import EVERYTHING, Indexes
 from statecore.recount import Recount, compare_rows, differences
-from statecore.snapshots.image import unpack_root
+from statecore.root_image import unpack_root
 from statecore.state import Root
 from statecore.stream import Stream, StreamName
 from statecore.streams import Streams
@@ -105,6 +105,8 @@ class Checker:
                     self._check_end(stream_id)
             except Erased:
                 self.report.count("erased states")
+            except Archived:
+                self.report.count("forks of what is archived")
             except (DamagedRecord, NewerFormat) as error:
                 self.report.find(Check.HISTORY, where, str(error))
         if Check.INDEX in self.report.checks:
@@ -147,6 +149,8 @@ class Checker:
             report.find(Check.STATE, name, text)
         report.count("states")
         for version, _ in self._snapshots(stream):
+            if version < stream.horizon:
+                continue  # it was being kept while that was archived, and is never used
             report.count("snapshots")
             if not self.holds(stream, version):
                 report.find(Check.STATE, name, f"the snapshot at version {version} does not hold")
@@ -160,17 +164,22 @@ class Checker:
         stored = dict(self._snapshots(stream)).get(version, b"")
         try:
             kept = unpack_root(version, stream.sealer.open_snapshot(version, stored))
-            if version > stream.root.version or version < stream.first_own:
+            if version > stream.root.version or version < max(stream.first_own, stream.horizon):
                 return False
             return not differences(kept, self._plain.replay.root_at(stream, version))
         except (DamagedRecord, Erased, NewerFormat, ValueError):
             return False
 
     def _check_history(self, stream: Stream, root: Root) -> None:
-        report, name, first = self.report, spell(stream.name), stream.first_version
+        report, name, horizon = self.report, spell(stream.name), stream.horizon
         touched: dict[str, int] = {}
+        base = self._plain.replay.horizon_root(stream)
+        if base is not None:
+            touched = {key: version for key, (version, _) in base.cells.items()}
+            report.count("archived events", _archived(stream))
         time = 0
-        for record in self._plain.replay.records(stream, first - 1, root.version):
+        after = max(stream.first_version - 1, horizon)
+        for record in self._plain.replay.records(stream, after, root.version):
             is_own = record.version >= stream.first_own
             if is_own and record.time < time:
                 report.find(Check.HISTORY, name, f"version {record.version} is before its last")
@@ -179,7 +188,8 @@ class Checker:
                 touched.clear()
             for key, _, distance, _ in rows(record.operations):
                 before = record.version - distance if distance else 0
-                if is_own and before != touched.get(key, 0):
+                is_beyond = key not in touched and before <= horizon
+                if is_own and before != touched.get(key, 0) and not is_beyond:
                     report.find(
                         Check.HISTORY,
                         name,
@@ -202,7 +212,8 @@ class Checker:
                 report.find(Check.REFERENCE, name, f"the tag {tag!r} names version {version}")
 
     def _own(self, stream: Stream, root: Root) -> Iterator[Record]:
-        return self._plain.replay.records(stream, stream.first_own - 1, root.version)
+        after = max(stream.first_own - 1, stream.horizon)
+        return self._plain.replay.records(stream, after, root.version)
 
     def _dangling(self, stream: Stream, record: Record) -> Iterator[str]:
         """Yield which references of an event lead nowhere."""
@@ -254,12 +265,14 @@ def compare_indexes(streams: Streams, stream: Stream) -> Iterator[tuple[str, int
 
 
 def count_anew(streams: Streams, stream: Stream) -> Indexes:
-    """Return what a stream's indexes are to hold.
+    """Return what a stream's indexes are to hold; of what is archived, what they do hold.
 
     Raises:
         DamagedRecord: an event does not open, or is missing.
     """
-    made, version = Recount(stream), stream.first_own - 1
+    made, version = Recount(stream), max(stream.first_own - 1, stream.horizon)
+    if stream.horizon and streams.log.upkeep is not None:
+        made.go_on(streams.log.upkeep.indexes(stream.id), stream.first_own, version)
     while found := streams.log.read(stream.id, version, EVERYTHING, _PAGE):
         for at, _, stored in found:
             version += 1
@@ -267,6 +280,11 @@ def count_anew(streams: Streams, stream: Stream) -> Indexes:
                 raise DamagedRecord(f"{stream.name}: version {version} is missing")
             made.take_in([stream.sealer.open(version, stored)])
     return made.indexes()
+
+
+def _archived(stream: Stream) -> int:
+    """Return how many events of a stream itself are archived, and not at hand."""
+    return max(0, stream.horizon - stream.first_own) if stream.parent is None else 0
 
 
 def compare_tree(streams: Streams) -> Iterator[tuple[str, int]]:

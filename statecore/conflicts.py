@@ -10,6 +10,7 @@ from typing import Final
 from statecore.appends import Append
 from statecore.change import Change, operations_commute
 from statecore.codec import Record
+from statecore.codec.cut import is_cut
 from statecore.codec.record import CLEARED
 from statecore.codec.wire import STRIDE, read_operation, rows
 from statecore.errors import DamagedRecord, SubjectMismatch, WrongExpectedVersion
@@ -127,7 +128,8 @@ class Pending:
         if not is_own_id(event_id):
             return 0
         rows = self._log.read(self.stream.id, 0, EVERYTHING, _IDS_SEARCHED, back=True)
-        readable = [row for row in rows if row[0] >= self.stream.first_own]
+        first = self.stream.first_own
+        readable = [row for row in rows if row[0] >= first and not is_cut(row[2])]
         records = (self.stream.sealer.open(version, stored) for version, _, stored in readable)
         return next((record.version for record in records if record.event_id == event_id), 0)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from statecore.appends import Append, Source, WriteOptions
 from statecore.change import EMPTY
 from statecore.codec import read_epoch, read_time
+from statecore.codec.cut import is_cut
 from statecore.database import explain_os
 from statecore.engine import Engine
 from statecore.erasure import ended
@@ -117,7 +118,7 @@ class KeyCustody:
         for key in filter(None, keys.values()):
             for version, _, stored in self._log.read(stream_id, key.since - 1, key.since):
                 try:
-                    if read_epoch(stored) == key.epoch:
+                    if read_epoch(stored) == key.epoch and not is_cut(stored):
                         stream.sealer.open(version, stored)
                 except Damage as error:
                     yield f"stream {stream_id.hex()}: {error}"

@@ -242,6 +242,8 @@ def _look_inside(
     finally:
         file.close()
     found.events, found.streams = report.events, report.streams
+    if report.archived:
+        found.notes.append(f"{report.archived:,} events are archived")
     for finding in report.findings:
         remedy = _ROLLED_BACK if finding.is_outside else _SALVAGE
         found.find(finding.kind, Severity.DAMAGE, finding.text, remedy)

@@ -13,6 +13,7 @@ StatecoreError
 ├── NotFound                   ask for something that exists (also a LookupError)
 │   ├── StoreNotFound              no store at this path
 │   ├── VersionNotFound            a version, position or time outside the history
+│   ├── Archived                   a version before those that are here; names its archive
 │   ├── TagNotFound                no tag of this name
 │   └── BranchNotFound             no branch of this name
 ├── Conflict                   reload and decide again
@@ -151,6 +152,17 @@ class StoreNotFound(NotFound):
 
 class VersionNotFound(NotFound):
     """A version, position or time that the history does not reach."""
+
+
+class Archived(NotFound):
+    """What was asked for is in an archive: open the store with ``archives=[...]`` to read it."""
+
+    def __init__(self, message: str, archive: str | None = None, first: int = 0) -> None:
+        super().__init__(message)
+        self.archive = archive
+        """The name that the archive had when it was made, where that is known."""
+        self.first = first
+        """The first version that is here; 0 where that is not known."""
 
 
 class TagNotFound(NotFound):

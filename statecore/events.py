@@ -35,6 +35,7 @@ class EventType(IntEnum):
     RESTORED = 9  # the state became what it was at a version
     RESOLVED = 10  # a conflict was decided
     REKEYED = 11  # from here on new events are sealed with a new data key
+    ARCHIVED = 12  # the bodies of events before a version were moved to an archive
 
 
 EXPIRED: Final = "its time to live ended"  # why, in the event that says that a state was erased
@@ -67,6 +68,21 @@ Line: TypeAlias = tuple[str, int]
 
 Past: TypeAlias = Mapping[Line, int]
 """What a state has taken in of each branch: all events up to a version (a version vector)."""
+
+
+class Archive(NamedTuple):
+    """Which bodies went to an archive, and to which."""
+
+    first: int
+    """The first version whose body is there."""
+    horizon: int
+    """The version before which they are."""
+    event: int
+    """The version of the event that said so first; in that event itself 0."""
+    name: str
+    """That the file had when it was made."""
+    digest: bytes
+    """SHA-256 of the file."""
 
 
 def join(one: Past, other: Past) -> Past:

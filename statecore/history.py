@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from statecore.codec import Record
 from statecore.errors import DamagedRecord, InputError
@@ -24,6 +24,7 @@ class Span:
 
     after: int  # version, exclusive
     until: int  # version, inclusive
+    known: int = 0  # as ``after``, but with what is archived
     key: str | None = None
     actor: str | None = None
     newest_first: bool = False
@@ -60,6 +61,22 @@ class StateHistory:
             seen = event if self._tell is None else self._tell(event)
             if seen is not None:
                 yield seen
+
+    def versions(self) -> Iterator[int]:
+        """Yield the versions of the events, in order; those that were archived, too.
+
+        An event before the first one here is not told otherwise: it is in an archive.
+
+        Raises:
+            InputError: events of one actor are asked for, whom only their bodies name.
+        """
+        if self._span.actor is not None:
+            raise InputError("what an actor did is told by the events, not by their versions")
+        known = replace(self._span, after=self._span.known)
+        if known.key is not None:
+            return self._versions_of_key(known.key, known)
+        versions = range(known.after + 1, known.until + 1)
+        return iter(versions[::-1] if known.newest_first else versions)
 
     def records(self) -> Iterator[Record]:
         """Yield the records of the events, which tell all.
@@ -101,12 +118,12 @@ class StateHistory:
 
     def _rows_of_key(self, key: str) -> Iterator[Row]:
         check_key(key)
-        for version in self._versions_of_key(key):
+        for version in self._versions_of_key(key, self._span):
             yield self._timeline.row(self._stream, version)
 
-    def _versions_of_key(self, key: str) -> Iterator[int]:
+    def _versions_of_key(self, key: str, span: Span) -> Iterator[int]:
         """Yield the versions that touched or cleared a key."""
-        history, span = self._streams.aids.history, self._span
+        history = self._streams.aids.history
         starts = range(span.after, span.until, _VERSIONS_PAGE)
         for start in reversed(starts) if span.newest_first else starts:
             until = min(start + _VERSIONS_PAGE, span.until)

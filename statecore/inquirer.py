@@ -69,6 +69,7 @@ class StateInquirer(StateResolver):
                 with suppress(AccessDenied):  # where it came from is not told
                     return await self._source(key, path, event) if follow else event
                 return event
+        self._stream.require_here(1)  # before the horizon it may have been made what it is
         return None
 
     async def _source(self, key: str, path: Path, event: Event) -> Event:

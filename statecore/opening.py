@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,6 +40,7 @@ from statecore.projections import FoldedKeyHistory, StoredKeyHistory
 from statecore.projections.catalog import births
 from statecore.projections.heads import HeadKeeper
 from statecore.recorders import LogStore
+from statecore.recorders.sqlite.archive import Archives
 from statecore.snapshots import NoSnapshots, SnapshotKeeper, WarmRoots, WarmValues
 from statecore.store import BlockingStore, StateStore
 from statecore.stream import Aids
@@ -73,6 +74,7 @@ def open(  # noqa: A001 - read as statecore.open
     key_store: str | Path | None = None,
     signer: Signer | None = None,
     check_seconds: float | None = None,
+    archives: Sequence[str | Path] = (),
 ) -> Opening:
     """Open a store: ``async with statecore.open("agents.db") as store``, or ``with``.
 
@@ -93,9 +95,12 @@ def open(  # noqa: A001 - read as statecore.open
         key_store: the file to keep wrapped data keys in, for such a module, or not beside the log.
         signer: signs the heads of the audit tree, in place of a key that is derived from the log's.
         check_seconds: check the store every so many seconds, in the background; see ``last_check``.
+        archives: files that ``StateStore.archive`` made of this store; what is in them is then read
+            as if it were here.
 
     Raises, on entering:
         StoreNotFound: there is no store, or no directory to make it in.
+        NotFound, InputError: there is no such archive, or it is another store's.
         KeyMissing, WrongKey, InvalidKey: the key is not there, another's, or none at all.
         StoreReadOnly, StoreUnsupported: it can't be written, or not safely.
         ForeignSchema, NewerFormat, Damage: the file is not a store this statecore can open.
@@ -116,6 +121,7 @@ def open(  # noqa: A001 - read as statecore.open
         key_store=None if key_store is None else Path(key_store),
         signer=signer,
         check_seconds=check_seconds,
+        archives=tuple(Path(each).expanduser() for each in archives),
         file=None if persistence_module else Path(location).expanduser(),
     )
     return Opening(location, persistence_module, options)
@@ -165,7 +171,13 @@ class Opening:
                 log, ring = open_file(path, options)
             except OSError as error:
                 raise explain_os(error, path, "opened") from error
-        parts = _Parts(log, ring, options, waiter)
+        try:
+            archives = Archives(options.archives, log.log_id)
+        except BaseException:
+            log.close()
+            ring.close()
+            raise
+        parts = _Parts(log, ring, options, waiter, archives=archives)
         parts.settle()
         return parts
 
@@ -199,22 +211,17 @@ class _Parts:
         options: Options,
         waiter: Callable[[Sequencer], Waiter],
         gate: Gate | None = None,
+        archives: Archives | None = None,
     ) -> None:
         self._log = log
         self._ring = ring
+        self._archives = archives or Archives((), log.log_id)
         self._options = options
         self._new_waiter = waiter
         self._keeper = SnapshotKeeper(log, _report)
-        kept = log.history
-        aids = Aids(
-            history=InheritedKeyHistory(
-                FoldedKeyHistory() if kept is None else StoredKeyHistory(kept)
-            ),
-            snapshots=self._keeper if options.snapshots else NoSnapshots(),
-            roots=WarmRoots(options.cache_mib * _MEBIBYTE // 4),
-            values=WarmValues(options.cache_mib * _MEBIBYTE // 4),
-        )
-        streams = Streams(log, ring, aids, options.cache_mib * _MEBIBYTE // 2)
+        aids = self._aids()
+        cache_bytes = options.cache_mib * _MEBIBYTE // 2
+        streams = Streams(log, ring, aids, cache_bytes, self._archives.body_of)
         self._gate = gate or Gate(streams)
         sequencer = Sequencer(streams, self._gate, options.clock)
         self._ledger: Ledger | None = None
@@ -240,6 +247,17 @@ class _Parts:
             self._sweeper.attend()
         if options.check_seconds is not None:
             self.care.check_every(options.check_seconds)
+
+    def _aids(self) -> Aids:
+        kept, options = self._log.history, self._options
+        return Aids(
+            history=InheritedKeyHistory(
+                FoldedKeyHistory() if kept is None else StoredKeyHistory(kept)
+            ),
+            snapshots=self._keeper if options.snapshots else NoSnapshots(),
+            roots=WarmRoots(options.cache_mib * _MEBIBYTE // 4),
+            values=WarmValues(options.cache_mib * _MEBIBYTE // 4),
+        )
 
     def runtime(self) -> Engine:
         if self._runtime is None:
@@ -288,6 +306,7 @@ class _Parts:
         self.settle()
         self._log.close()
         self._ring.close()
+        self._archives.close()
 
 
 def log_signer(ring: KeyRing) -> Ed25519Signer:

@@ -254,9 +254,13 @@ class StateReader:
         newest_first: bool = False,
     ) -> Span:
         last = self._version(until)
-        first = self._stream.first_version - 1 if last else 0
+        first = self._stream.first_here - 1 if last else 0
+        after = 0 if since is None else self._version(since)
+        if type(since) is int and since:  # by name, where a time only says how far back
+            self._stream.require_here(since + 1)
         return Span(
-            after=max(first, 0 if since is None else self._version(since)),
+            after=max(first, after),
+            known=max(self._stream.first_version - 1 if last else 0, after),
             until=last,
             key=key,
             actor=actor,

@@ -13,7 +13,7 @@ from statecore.checking import (
     name_of,
     spell,
 )
-from statecore.errors import DamagedRecord, Erased, InputError, NewerFormat
+from statecore.errors import Archived, DamagedRecord, Erased, InputError, NewerFormat
 from statecore.projections.audit_tree import MemoryTree
 from statecore.recorders.port import Mending, Upkeep
 from statecore.stream import Stream, StreamName
@@ -60,7 +60,7 @@ def rebuild(plain: Streams, *, only_check: bool = False) -> Rebuilt:
                 if name is not None:
                     where = spell(name)
                     _rebuild_stream(plain, name, done, upkeep, mending)
-            except Erased:
+            except (Archived, Erased):
                 continue
             except (DamagedRecord, NewerFormat) as error:
                 done.left_alone.append(f"{where}: {error}")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 from statecore.codec import Record
 from statecore.codec.record import CLEARED, EVENT_ID
+from statecore.errors import Damage
 from statecore.packed import to_bytes
 from statecore.recorders import Indexes
-from statecore.recorders.sqlite.touches import Postings, add_posting
+from statecore.recorders.sqlite.touches import Postings, add_posting, versions
 from statecore.state import Root, changed_keys
 from statecore.stream import Stream, clear_tag, id_tag
 
@@ -20,6 +22,17 @@ class Recount:
         self._stream = stream
         self._touches: dict[bytes, list[Postings]] = {}
         self._ids: dict[bytes, int] = {}
+
+    def go_on(self, kept: Indexes, since: int, until: int) -> None:
+        """Go on from what is kept of versions from one up to another, whose events are not here."""
+        rows = (row for row in kept.touches.items() if type(row[0][1]) is int)
+        for (tag, first), postings in sorted(rows):
+            with suppress(Damage, TypeError):  # such a row is not gone on from, and so replaced
+                for version in versions(first, *postings):
+                    if since <= version <= until:
+                        self._touch(tag, version)
+        known = ((tag, at) for tag, at in kept.ids.items() if type(at) is int)
+        self._ids |= {tag: at for tag, at in known if since <= at <= until}
 
     def take_in(self, records: Iterable[Record]) -> None:
         """Take in events, in order."""

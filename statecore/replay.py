@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from statecore.codec import Record
-from statecore.errors import DamagedRecord
-from statecore.recorders import LogStore, Row, row_of
+from statecore.errors import Archived, DamagedRecord
+from statecore.recorders import EVERYTHING, LogStore, Row, row_of
+from statecore.root_image import unpack_root
 from statecore.state import Root, empty, fold, forked
 from statecore.stream import Aids, Stream
 
@@ -77,11 +78,28 @@ class Replay:
             raise DamagedRecord(f"{stream.name}: version {expected} is missing")
 
     def root_at(self, stream: Stream, version: int) -> Root:
-        """Return the whole state at a version that there is."""
+        """Return the whole state at a version that there is.
+
+        Raises:
+            Archived: it is before those that are here.
+        """
         stream = stream.owner(version)
+        while True:
+            horizon = stream.horizon
+            stream.require_here(version)
+            try:
+                return self._root_at(stream, version)
+            except Archived:
+                if stream.horizon == horizon:
+                    raise
+                # What it began with was archived meanwhile; the new horizon is another beginning.
+
+    def _root_at(self, stream: Stream, version: int) -> Root:
         if version == stream.root.version:
             return stream.root
         root = self._begin(stream, version)
+        if root.version > version:  # the horizon moved since it was looked at
+            raise Archived(f"{stream.name}: version {version} was archived meanwhile")
         while root.version < version:
             step = FAR if version - root.version > FAR else WARM_DISTANCE
             until = min(version, (root.version // step + 1) * step)
@@ -98,14 +116,42 @@ class Replay:
         return warm is not None and version - warm.version <= FAR
 
     def base(self, stream: Stream) -> Root:
-        """Return the state that a stream begins with: nothing, or its parent's at the fork."""
+        """Return the state that a stream begins with: nothing, or its parent's at the fork; or,
+        where what is before is archived, the state at the horizon."""
         if stream.parent is None:
-            return empty(stream.first_own - 1)
+            return self.horizon_root(stream) or empty(stream.first_own - 1)
         return forked(self.root_at(stream.parent, stream.fork), stream.parent.name[1:])
+
+    def horizon_root(self, stream: Stream) -> Root | None:
+        """Return the state at the horizon of a stream, as its event says; ``None`` without one, and
+        of a fork that began before it.
+
+        Raises:
+            DamagedRecord: it does not say it.
+        """
+        shared = EVERYTHING
+        while stream.parent is not None:
+            stream, shared = stream.parent, min(shared, stream.fork)
+        missing = stream.missing  # once: others archive
+        if not missing or shared < missing[-1].horizon:
+            return None
+        archived = missing[-1]
+        warm = self._roots.nearest(stream.id, archived.horizon)
+        if warm is not None and warm.version == archived.horizon:
+            return warm
+        record = self.record(stream, archived.event)
+        try:
+            root = unpack_root(archived.horizon, record.horizon_root)
+        except ValueError as error:
+            raise DamagedRecord(f"version {record.version} does not say a state") from error
+        self._roots.keep(stream.id, root)
+        return root
 
     def _begin(self, stream: Stream, version: int) -> Root:
         """Return the nearest root to replay from."""
-        start = self._roots.nearest(stream.id, version) or self.base(stream)
+        start = self._roots.nearest(stream.id, version)
+        if start is None or start.version < stream.horizon:  # it was warm before it was archived
+            start = self.base(stream)
         if version - start.version <= 2 * FAR:
             return start
         kept = self._snapshots.load(stream, version) or start

@@ -11,6 +11,7 @@ from pathlib import Path
 import apsw
 
 from statecore.errors import (
+    Archived,
     Damage,
     Erased,
     InputError,
@@ -188,6 +189,11 @@ def _write(
         file.name_writers(surveyor.prefixes)
         last = file.add_events(evidence.chosen(), on_progress)
         done.written = evidence.count()
+        if file.even_out():
+            done.notes.append(
+                "some events are archived: which keys they touched, and their ids, can't be made "
+                "anew without their bodies"
+            )
         TreeKeeper().extend(file.tree, last)
         _write_heads(surveyor, file, done, cut=cut)
         _write_snapshots(surveyor, file, done, has_key=ring is not None)
@@ -233,7 +239,7 @@ def _index(surveyor: Surveyor, file: NewFile) -> None:
             continue
         made = Recount(stream)
         for version, stored in file.events_of(number):
-            with suppress(Damage, Erased):
+            with suppress(Archived, Damage, Erased):
                 made.take_in([stream.sealer.open(version, stored)])
         write_indexes(file.connection, number, made.indexes())
 

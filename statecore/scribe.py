@@ -239,6 +239,9 @@ class _Page:
         key = pending.new_key or stream.key
         assert key is not None, "a stream has a key from its first event on"
         self.last_number, stored = stream.sealer.seal(key, version, time, packed, self.writer)
+        if append.source and append.source.archives:
+            last = append.source.archives[-1]
+            self._turn.cut(stream.id, stream.first_own, (last.first, last.horizon), version)
         event_id = append.event_id
         id_of = None if event_id is None else id_tag(pending.tag_key or stream.tag_key, event_id)
         self._turn.append(stream.id, version, stored, pending.tags(change), id_of)

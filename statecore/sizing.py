@@ -25,6 +25,8 @@ class StateSize:
     stream: str
     """Its pseudonym, as it stands in the file."""
     events: int
+    archived: int
+    """Of these, whose bodies are in archives."""
     events_bytes: int
     snapshots_bytes: int
     history_bytes: int
@@ -83,7 +85,7 @@ def measure(streams: Streams) -> StoreSizes:
 
 
 def measure_keys(streams: Streams, name: StreamName) -> list[KeySize]:
-    """Return what each key of a state takes, and took, the largest first.
+    """Return what each key of a state takes, and took, the largest first; of events that are here.
 
     Raises:
         DamagedRecord, Erased: its events can't be read.
@@ -92,7 +94,7 @@ def measure_keys(streams: Streams, name: StreamName) -> list[KeySize]:
     root = streams.refresh(stream)
     events: Counter[str] = Counter()
     in_bytes: Counter[str] = Counter()
-    version = stream.first_own - 1
+    version = max(stream.first_own - 1, stream.horizon)
     while found := _rows_after(streams, stream, version):
         for version, _, stored in found:
             for key, _, _, argument in rows(stream.sealer.open(version, stored).operations):

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
+from statecore.archiving import BlockingArchiving, StoreArchiving
 from statecore.audit_record import AuditRecord, SelectionOptions
 from statecore.backup import Backup, BackupResult
 from statecore.blocking import BlockingManager
 from statecore.caring import BlockingCare, StoreCare
 from statecore.change import CLEAR, Change
 from statecore.custody import BlockingKeyCustody
-from statecore.engine import Engine
+from statecore.erasing import BlockingErasing, StoreErasing
 from statecore.errors import InputError
 from statecore.events import Birth, Kind
 from statecore.manager import StateManager
@@ -33,13 +33,7 @@ if TYPE_CHECKING:
     from statecore.metrics import Metrics
 
 
-class _Housekeeper(StateManager):
-    """A manager by which the store looks for itself."""
-
-    _is_of_the_house = True
-
-
-class StateStore(StoreProofs, StoreCare):
+class StateStore(StoreProofs, StoreCare, StoreArchiving, StoreErasing):
     """A store, open for coroutines. Made by ``statecore.open``."""
 
     def manager(
@@ -156,81 +150,8 @@ class StateStore(StoreProofs, StoreCare):
         """
         return await self._engine.waiter.away(self._parts.sweep)
 
-    async def erase(
-        self, agent_id: str, *, actor: str | None = None, reason: str | None = None
-    ) -> None:
-        """Destroy the data keys of an agent's state, on every branch: nothing of it can be read.
-
-        The sealed events stay, and an event on each branch says that it was erased. Writing to the
-        agent begins anew. What was never written is erased already.
-
-        Args:
-            agent_id: whose.
-            actor: who erases; where a principal does, its id by default.
-            reason: why. Both stay readable with the store's keys, for good: name no data in it.
-
-        Raises:
-            InputError: the actor or the reason is none.
-            AccessDenied: ``erase`` is not permitted, or forbidden for any key of it.
-        """
-        self.access.require(Permission.ERASE, agent_id)
-        whose = StreamName(self.manager(agent_id).agent_id)
-        branches = await _Housekeeper(self._engine, whose).branches_ever()
-        found = [self._engine.streams.id_of(name) for name in branches]
-        await self._erase(self._engine, lambda: found, actor, reason)
-
-    async def erase_subject(
-        self, subject: str, *, actor: str | None = None, reason: str | None = None
-    ) -> list[str]:
-        """Destroy the data keys of all states that hold a subject's data; return whose they were.
-
-        Those are the agents that were begun with that ``subject``, on all of their branches, with
-        those of this process's runtime states. All or none: one turn records that they are erased,
-        and keys that a kill leaves are destroyed when the store is next opened.
-
-        Args:
-            subject: whose data.
-            actor: who erases; where a principal does, its id by default.
-            reason: why. Both stay readable with the store's keys, for good: name no data in it.
-
-        Raises:
-            InputError: the actor or the reason is none.
-            AccessDenied: ``erase`` is not permitted for one of them; nothing was erased.
-        """
-        found: set[str] = set()
-        for birth in [
-            each for engine in self._parts.engines() for each in self._parts.births(engine)
-        ]:
-            if birth.subject == subject:
-                self.access.require(Permission.ERASE, birth.agent_id)
-        for engine in self._parts.engines():
-            choose = partial(self._streams_of, subject, engine, found)
-            await self._erase(engine, choose, actor, reason)
-        return sorted(found)
-
-    async def _erase(
-        self,
-        engine: Engine,
-        choose: Callable[[], Collection[bytes]],
-        actor: str | None,
-        reason: str | None,
-    ) -> None:
-        for what, text in (("actor", actor), ("reason", reason)):
-            if text is not None:
-                check_text(what, text)
-        erase = partial(engine.sequencer.erase, choose, actor or self._own_actor(), reason)
-        await engine.waiter.away(erase)
-
     def _own_actor(self) -> str | None:
         return self._authority.principals[0].id if self._authority.principals else None
-
-    def _streams_of(self, subject: str, engine: Engine, agents: set[str]) -> list[bytes]:
-        """Return the streams of the agents that hold a subject's data, and add these agents."""
-        births = list(self._parts.births(engine))
-        theirs = {birth.agent_id for birth in births if birth.subject == subject}
-        agents |= theirs
-        names = [StreamName(birth.agent_id, birth.branch, birth.generation) for birth in births]
-        return [engine.streams.id_of(name) for name in names if name.agent_id in theirs]
 
     def blocking(self) -> BlockingStore:
         """Return the same open store for plain functions; closing either closes both."""
@@ -282,7 +203,7 @@ class StateStore(StoreProofs, StoreCare):
         await self.close()
 
 
-class BlockingStore(BlockingCare):
+class BlockingStore(BlockingCare, BlockingArchiving, BlockingErasing):
     """A store, open for plain functions: ``StateStore``, but each call returns when it is done."""
 
     def __init__(self, store: StateStore) -> None:
@@ -333,10 +254,6 @@ class BlockingStore(BlockingCare):
         """Return the same open store for coroutines; see ``StateStore.for_tasks``."""
         return self.store.for_tasks()
 
-    def erase(self, agent_id: str, *, actor: str | None = None, reason: str | None = None) -> None:
-        """Destroy the data keys of an agent's state; see ``StateStore.erase``."""
-        run(self.store.erase(agent_id, actor=actor, reason=reason))
-
     def signed_head(self) -> bytes:
         """Return a signed head of all that was recorded; see ``StateStore.signed_head``."""
         return run(self.store.signed_head())
@@ -348,12 +265,6 @@ class BlockingStore(BlockingCare):
     def audit_policy(self) -> bytes:
         """Return the policy that trusts the key of this log; see ``StateStore.audit_policy``."""
         return run(self.store.audit_policy())
-
-    def erase_subject(
-        self, subject: str, *, actor: str | None = None, reason: str | None = None
-    ) -> list[str]:
-        """Destroy the data keys of a subject's states; see ``StateStore.erase_subject``."""
-        return run(self.store.erase_subject(subject, actor=actor, reason=reason))
 
     @property
     def keys(self) -> BlockingKeyCustody:

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple, Protocol
 
 from statecore.codec import Record, Sealer
-from statecore.errors import Erased, Expired, KindMismatch, MissingActor
-from statecore.events import Birth, EventType, Kind, Moment, to_time
+from statecore.errors import Archived, Erased, Expired, KindMismatch, MissingActor
+from statecore.events import Archive, Birth, EventType, Kind, Moment, to_time
 from statecore.keys import DataKey
 from statecore.keys.ring import LOG_EPOCH
 from statecore.packed import Packed
@@ -48,6 +48,7 @@ class Stream:
         self.fork = 0
         self.has_lost_its_past = False  # what it forked from was erased
         self.birth: Birth | None = None
+        self.missing: tuple[Archive, ...] = ()  # archives that are not at hand, oldest first
         self.freshness = STALE
         self.key: DataKey | None = None  # of new events; none before the first and once erased
         self.is_erased = False
@@ -89,6 +90,41 @@ class Stream:
     def first_own(self) -> int:
         """The first version of its own, that no parent has."""
         return self._first or self.root.version + 1
+
+    @property
+    def horizon(self) -> int:
+        """The version before which events are in archives that are not at hand; 0 for none.
+
+        Of a fork, that of what it shares: only main branches are archived, and its own events are
+        all here.
+        """
+        if self.parent is not None:
+            return min(self.parent.horizon, self.fork + 1)
+        missing = self.missing
+        return missing[-1].horizon if missing else 0
+
+    @property
+    def first_here(self) -> int:
+        """The first version whose event is here."""
+        return max(self.first_version, self.horizon)
+
+    def require_here(self, version: int) -> None:
+        """Refuse a version before those that are here.
+
+        Raises:
+            Archived: names the archive, and the first version there is.
+        """
+        owner = self.owner(version)
+        missing = owner.missing
+        name = next((each.name for each in missing if version < each.horizon), None)
+        if name is not None:
+            first = missing[-1].horizon
+            raise Archived(
+                f"{self.name}: version {version} was archived in {name}, the first one here is "
+                f"{first}: open the store with archives=[...] to read what is before",
+                name,
+                first,
+            )
 
     @property
     def is_settled_empty(self) -> bool:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 from statecore.codec import Record, Sealer, read_epoch
+from statecore.codec.cut import is_cut, mend, read_cut
 from statecore.codec.record import TYPE
 from statecore.errors import DamagedRecord
-from statecore.events import Birth, Moment
+from statecore.events import Archive, Birth, EventType, Moment
 from statecore.keys import KeyRing
 from statecore.keys.ring import LOG_EPOCH
-from statecore.recorders import EVERYTHING, LogStore, Row
+from statecore.recorders import EVERYTHING, LogStore, Row, row_of
 from statecore.replay import FAR, WARM_DISTANCE, Replay
 from statecore.state import Root, empty, fold
 from statecore.stream import Aids, Stream, StreamName
@@ -34,6 +36,17 @@ def pseudonym(ring: KeyRing, name: StreamName) -> bytes:
     return ring.log_key.tag(b"s" + pack(list(parts)))
 
 
+def _bring_back(streams: ref[Streams], whose: ref[Stream], version: int, stored: bytes) -> bytes:
+    known, stream = streams(), whose()
+    assert known is not None, "who opens a record holds the streams"
+    assert stream is not None, "and its own"
+    return known.bring_back(stream, version, stored)
+
+
+def _nowhere(stream: bytes, version: int) -> None:
+    """Know of no archive."""
+
+
 class Streams:
     """The open streams of one log, a bounded number of them."""
 
@@ -43,13 +56,24 @@ class Streams:
         ring: KeyRing,
         aids: Aids,
         cache_bytes_max: int,
+        body_of: Callable[[bytes, int], bytes | None] = _nowhere,
     ) -> None:
+        """Open streams.
+
+        Args:
+            log: holds them.
+            ring: has their keys.
+            aids: make answers faster.
+            cache_bytes_max: what all of them may weigh together.
+            body_of: gives the sealed body of a stream's version, from the archives at hand.
+        """
         self.log = log
         self.ring = ring
         self.aids = aids
         self.watched: Stream | None = None  # is brought up to date with every other stream
         self.replay = Replay(log, aids)
         self.tally = Tally()
+        self.body_of = body_of
         self._cache_bytes_max = cache_bytes_max
         self._recent: OrderedDict[StreamName, Stream] = OrderedDict()
         # Whoever still holds a stream must share it with whoever opens it anew: there is one
@@ -94,7 +118,57 @@ class Streams:
         return stream
 
     def _new_sealer(self, stream: Stream) -> Sealer:
-        return Sealer(self.log.log_id, stream.id, stream.keys, self.log.prefix_of)
+        # We have the stream, and it has the sealer: were we known by that in turn, nothing of it
+        # all would go when it is not used any more.
+        bring_back = partial(_bring_back, ref(self), ref(stream))
+        return Sealer(self.log.log_id, stream.id, stream.keys, self.log.prefix_of, bring_back)
+
+    def bring_back(self, stream: Stream, version: int, stored: bytes) -> bytes:
+        """Return an event as it was before its body was archived.
+
+        Raises:
+            Archived: the archive is not at hand.
+            DamagedRecord: the body in the archive is another, or no event says that it is in one.
+        """
+        body = self.body_of(stream.id, version)
+        if body is not None:
+            return mend(version, stored, body)
+        if version >= stream.horizon:  # archived by others, a moment ago
+            stream.missing = self._missing(stream)
+        stream.require_here(version)
+        raise DamagedRecord(f"version {version}: its body is missing, and no event says why")
+
+    def archives(self, stream: Stream) -> tuple[Archive, ...]:
+        """Return all archives that bodies of a stream are in, at hand or not, oldest first.
+
+        Raises:
+            DamagedRecord: bodies are missing, and no event says where they are.
+        """
+        first = stream.first_own
+        for row in self.log.read(stream.id, first - 1, first):
+            return self._telling(stream, row).archives
+        return ()
+
+    def _telling(self, stream: Stream, first: Row) -> Record:
+        """Return the record that tells whose a stream is: its first, or, where that was archived,
+        that of the event which says so.
+
+        Raises:
+            DamagedRecord: there is no such event.
+        """
+        version, _, stored = first
+        if not is_cut(stored):
+            return stream.sealer.open(version, stored)
+        version, _, stored = row_of(self.log, stream.id, read_cut(stored).event)
+        record = None if is_cut(stored) else stream.sealer.open(version, stored)
+        if record is None or record.type != EventType.ARCHIVED:
+            raise DamagedRecord(f"{stream.name}: bodies are missing, and no event says where")
+        return record
+
+    def _missing(self, stream: Stream) -> tuple[Archive, ...]:
+        """Return the archives that are not at hand, oldest first; those after them then are."""
+        found = self.archives(stream) if stream.parent is None else ()
+        return tuple(each for each in found if self.body_of(stream.id, each.first) is None)
 
     def _make_room(self) -> None:
         """Let go of the streams opened longest ago while all together are too large."""
@@ -136,7 +210,7 @@ class Streams:
                 return  # as most registers are, which every write looks at
             self._start(stream)
         while rows := self.log.read(stream.id, stream.root.version, EVERYTHING, _PAGE):
-            if not self._knows_keys(stream, rows):
+            if not self._knows_keys(stream, rows) or self._is_gone(stream, rows[0]):
                 self._start(stream)
                 rows = self.log.read(stream.id, stream.root.version, EVERYTHING, _PAGE)
             records: list[Record] = []
@@ -155,6 +229,10 @@ class Streams:
         """Tell whether the keys of these rows are as known: none new, none destroyed since."""
         epochs = {read_epoch(rows[0][2]), read_epoch(rows[-1][2])}
         return LOG_EPOCH not in epochs and epochs <= stream.keys.keys()
+
+    def _is_gone(self, stream: Stream, row: Row) -> bool:
+        """Tell whether others archived what was to be read next."""
+        return is_cut(row[2]) and self.body_of(stream.id, row[0]) is None
 
     def _start(self, stream: Stream) -> None:
         """Load the keys and begin where what can be read begins, or at the latest snapshot.
@@ -177,8 +255,11 @@ class Streams:
         if last and stream.key is None:
             raise DamagedRecord(f"{stream.name}: its key is gone, and no event says why")
         first = stream.first_own
-        for version, _, stored in self.log.read(stream.id, first - 1, first):
-            stream.birth = stream.sealer.open(version, stored).birth
+        rows = self.log.read(stream.id, first - 1, first)
+        if rows:
+            stream.birth = self._telling(stream, rows[0]).birth
+        # Set once, and not cleared before: others read meanwhile.
+        stream.missing = self._missing(stream) if rows and is_cut(rows[0][2]) else ()
         origin = stream.birth.fork if stream.birth else stream.origin
         if origin is not None and not self._inherit(stream, origin):
             return
@@ -189,7 +270,8 @@ class Streams:
             )
         stream.weight_since_snapshot = 0
         stream.snapshot_version = kept.version if kept else 0
-        stream.root = kept if kept and kept.version >= first else self.replay.base(stream)
+        begins = max(first, stream.horizon)
+        stream.root = kept if kept and kept.version >= begins else self.replay.base(stream)
         stream.settle()
 
     def _inherit(self, stream: Stream, origin: Moment) -> bool:
@@ -210,7 +292,7 @@ class Streams:
         record = stream.sealer.open(version, stored)
         self._cool(stream)
         stream.root = fold(empty(version - 1), [record])
-        stream.birth = None
+        stream.birth, stream.missing = None, ()
         stream.settle()
 
     def _cool(self, stream: Stream) -> None:
@@ -233,6 +315,8 @@ class Streams:
             births = [record.birth for record in records if record.birth]
             stream.birth = births[-1] if births else stream.birth
             stream.settle()
+            if any(record.type == EventType.ARCHIVED for record in records):
+                stream.missing = self._missing(stream)
 
     def birth_of(self, stream_id: bytes) -> Birth | None:
         """Return what the first event of a stream says of it; ``None`` where it was erased."""
@@ -240,8 +324,8 @@ class Streams:
         stream.load_keys(self.ring.keys(stream_id))
         if stream.key is None:
             return None
-        for version, _, stored in self.log.read(stream_id, stream.first_own - 1, EVERYTHING, 1):
-            return stream.sealer.open(version, stored).birth
+        for row in self.log.read(stream_id, stream.first_own - 1, EVERYTHING, 1):
+            return self._telling(stream, row).birth
         return None
 
     def forget(self, stream_id: bytes) -> None:

@@ -19,7 +19,9 @@ from typing import Final, TypeAlias
 import apsw
 
 from statecore.codec import Record, Sealer, read_epoch, read_time
+from statecore.codec.cut import is_cut, read_cut
 from statecore.errors import (
+    Archived,
     Damage,
     DamagedRecord,
     Erased,
@@ -40,6 +42,7 @@ BY_SEAL: Final = "seal"
 BY_TREE: Final = "tree"
 BY_STRUCTURE: Final = "structure"
 _UNPROVEN: Final = "unproven"
+_SEAL_BYTES: Final = 32  # at least, of a header and a body
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +240,8 @@ class Surveyor:
             return None
         try:
             return self.sealer(name).open(candidate.version, candidate.state)
+        except Archived:
+            return None
         except (Damage, Erased):
             return self._open_otherwise(name, candidate) if self._rivals else None
 
@@ -246,7 +251,7 @@ class Surveyor:
             for prefix in prefixes:
                 tried = {**self.prefixes, number: prefix}
                 sealer = Sealer(self.survey.log_id, name, self._keys_of(name), tried.get)
-                with suppress(Damage, Erased):
+                with suppress(Archived, Damage, Erased):
                     record = sealer.open(candidate.version, candidate.state)
                     self.prefixes[number] = prefix
                     del self._rivals[number]
@@ -259,12 +264,15 @@ class Surveyor:
         state, keys = candidate.state, self._keys_of(name)
         try:
             epoch = read_epoch(state)
+            if is_cut(state):
+                state = read_cut(state).header + bytes(_SEAL_BYTES)
             has_form = state[0] >> 4 == FORMAT and read_time(state) > 0 and len(state) > 32
-        except (LookupError, ValueError):
+        except (LookupError, ValueError, DamagedRecord):
             return False
-        if not has_form or candidate.version < 1 or candidate.position < 1 or keys.get(epoch):
+        is_sealed_here = keys.get(epoch) and not is_cut(candidate.state)
+        if not has_form or candidate.version < 1 or candidate.position < 1 or is_sealed_here:
             return False
-        was_erased = epoch in keys
+        was_erased = epoch in keys and not keys[epoch]
         at_home = self.evidence.was_among_events(candidate) or self.evidence.is_known(candidate)
         return was_erased or at_home
 

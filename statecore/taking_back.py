@@ -26,7 +26,12 @@ from statecore.timeline import Timeline
 from statecore.values import pack
 
 _COMPOSED_MAX: Final = 1_000  # operations on one key; beyond, only what they led to counts
-_NO_ACTS: Final = (EventType.TAGGED, EventType.ERASED, EventType.REKEYED)
+_NO_ACTS: Final = (
+    EventType.TAGGED,
+    EventType.ERASED,
+    EventType.REKEYED,
+    EventType.ARCHIVED,
+)
 
 
 def change_of(record: Record) -> Change:

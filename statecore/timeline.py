@@ -14,7 +14,7 @@ from statecore.codec import Record, read_time
 from statecore.codec.record import CLEARED
 from statecore.codec.wire import REMOVED, read_change, read_operation, rows, whole_value
 from statecore.diff import diff
-from statecore.errors import DamagedRecord, Erased, VersionNotFound
+from statecore.errors import Archived, DamagedRecord, Erased, VersionNotFound
 from statecore.events import Event
 from statecore.operations import Operation
 from statecore.packed import Packed
@@ -75,6 +75,9 @@ class Timeline:
         self.require_version(stream, version)  # first: what was erased must not be found warm
         if version < stream.first_version:
             return None
+        horizon = stream.horizon
+        if version < horizon:
+            stream.require_here(version)
         cell = stream.root.cells.get(key)
         if cell is not None and cell[0] <= version:
             return cell[1]  # untouched since; the index, which is not sealed, is not asked
@@ -84,13 +87,31 @@ class Timeline:
             return packed
         self._tally.values_cold += 1
         check_key(key)
+        while True:
+            try:
+                return self._cold_value_at(stream, key, version)
+            except Archived:
+                if stream.horizon == horizon:
+                    raise
+                horizon = stream.horizon  # moved meanwhile, over what was to be read
+                stream.require_here(version)
+
+    def _cold_value_at(self, stream: Stream, key: str, version: int) -> Packed | None:
+        packed: Packed | None = None
+        # Whatever others archive meanwhile, this one state is what is gone on from.
+        base = self._replay.horizon_root(stream)
+        if base is not None and version < base.version:
+            stream.require_here(version)
         touched, until = self._history.last_touched(stream, key, version)
         cleared = self._last_cleared(stream, version)
         # The next clear may come before the next touch.
         never = 0 if cleared else self._not_cleared.get(stream.id, 0)
         until = max(version, min(until, never))
-        if touched and touched >= cleared:
-            packed = self._value_after(stream, key, touched, cleared)
+        if base is not None and max(touched, cleared) <= base.version:
+            cell = base.cells.get(key)
+            packed = cell[1] if cell else None
+        elif touched and touched >= cleared:
+            packed = self._value_after(stream, key, touched, cleared, base)
         self._values.keep(stream.id, key, (max(touched, cleared), until), packed)
         return packed
 
@@ -104,7 +125,9 @@ class Timeline:
             return 0
         return self._history.last_cleared(stream, version)
 
-    def _value_after(self, stream: Stream, key: str, touched: int, cleared: int) -> Packed | None:
+    def _value_after(
+        self, stream: Stream, key: str, touched: int, cleared: int, base: Root | None
+    ) -> Packed | None:
         """Return the value after the event that last touched a key.
 
         Operations that build on older ones are followed back to one that says the whole value.
@@ -112,6 +135,9 @@ class Timeline:
         chain: list[Operation] = []
         version = touched
         while version >= max(cleared, 1):
+            if base is not None and version <= base.version:
+                cell = base.cells.get(key)
+                return _apply_all(cell[1] if cell else None, chain)
             code, distance, argument = self._operation(stream, key, version)
             whole = whole_value(code, argument)
             if whole is not None or code == REMOVED:

@@ -34,6 +34,7 @@ class Options:
     signer: Signer | None
     check_seconds: float | None
     file: Path | None = None
+    archives: tuple[Path, ...] = ()
 
 
 def open_memory(provider: KeyProvider) -> tuple[LogStore, KeyRing]:

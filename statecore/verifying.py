@@ -20,9 +20,10 @@ from statecore.projections.findings import Finding, Report, Verdict
 from statecore.projections.head_check import Anchor, Head, check_heads, read_heads, require_all
 from statecore.projections.log_check import LogCheck, kept_roots
 from statecore.projections.replay_check import ReplayCheck
+from statecore.recorders.sqlite.archive import Archives
 from statecore.recorders.sqlite.reading import FileLog, StoreFile
+from statecore.root_image import unpack_root
 from statecore.snapshots import NoSnapshots, SnapshotKeeper, WarmRoots, WarmValues
-from statecore.snapshots.image import unpack_root
 from statecore.stream import Aids
 from statecore.streams import Streams
 from statecore.transparency.checkpoint import parse_checkpoint
@@ -58,6 +59,7 @@ def verify(
     depth: Depth | str = Depth.DIGESTS,
     key: bytes | str | KeyProvider | None = None,
     passphrase: str | None = None,
+    archives: Sequence[str | Path] = (),
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Report:
     """Verify a store's file as of now; change nothing in it, and have all findings in the report.
@@ -75,18 +77,21 @@ def verify(
         key: as ``open`` takes it, and finds it; asked for by ``contents`` and ``replay`` alone.
             With it and without a policy, heads are held to be signed by the log's own key.
         passphrase: derive the key from this instead.
+        archives: as ``open`` takes them: ``contents`` and ``replay`` then reach into them, too.
         on_progress: called with how many events were hashed, and then opened, so far.
 
     Raises:
         StoreNotFound, ForeignSchema, NewerFormat, Damage: there is nothing that can be verified.
         KeyMissing, WrongKey, InvalidKey: the key is needed, and is not there or another's.
         Malformed: the policy is none.
-        InputError: an anchor can't be read.
+        InputError: an anchor can't be read, or an archive is another store's.
+        NotFound: there is no such archive.
     """
     trusted, depth = policy_of(policy), _depth(depth)
     known = [Anchor(str(each), read_outside(Path(each), "anchor")) for each in anchors]
-    file, ring = StoreFile(Path(path).expanduser()), None
+    file, ring, at_hand = StoreFile(Path(path).expanduser()), None, None
     try:
+        at_hand = Archives([Path(each).expanduser() for each in archives], file.log_id)
         memory = None if remember is None else Path(remember) / f"{file.log_id.hex()}.head"
         if memory is not None and memory.exists():
             known.append(Anchor("the head remembered", read_outside(memory, "head remembered")))
@@ -95,7 +100,7 @@ def verify(
         try:
             last = _check(file, known, trusted or _own_policy(file, ring), report, on_progress)
             if ring is not None:
-                _check_contents(file, ring, report, on_progress)
+                _check_contents(file, ring, at_hand, report, on_progress)
         except Damage as error:  # no more than this can be read
             report.find("damaged-file", str(error))
             last = None
@@ -105,6 +110,8 @@ def verify(
     finally:
         if ring is not None:
             ring.close()
+        if at_hand is not None:
+            at_hand.close()
         file.close()
 
 
@@ -158,10 +165,14 @@ def _own_policy(file: StoreFile, ring: KeyRing | None) -> Policy | None:
 
 
 def _check_contents(
-    file: StoreFile, ring: KeyRing, report: Report, on_progress: Callable[[int], None]
+    file: StoreFile,
+    ring: KeyRing,
+    archives: Archives,
+    report: Report,
+    on_progress: Callable[[int], None],
 ) -> None:
-    log = FileLog(file)
-    ContentCheck(log, ring, unpack_root, report).run(on_progress)
+    log, body_of = FileLog(file), archives.body_of
+    ContentCheck(log, ring, unpack_root, report, body_of).run(on_progress)
     if report.depth == Depth.REPLAY:
         aids = Aids(
             history=InheritedKeyHistory(FoldedKeyHistory()),
@@ -169,7 +180,7 @@ def _check_contents(
             roots=WarmRoots(_CACHE_BYTES),
             values=WarmValues(_CACHE_BYTES),
         )
-        streams = Streams(log, ring, aids, _CACHE_BYTES)
+        streams = Streams(log, ring, aids, _CACHE_BYTES, body_of)
         kept = SnapshotKeeper(log, lambda _: None)
         ReplayCheck(streams, kept, log, report).run()
 

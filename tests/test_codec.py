@@ -26,10 +26,12 @@ from statecore.codec.compression import (
     decompress,
     dictionary,
 )
+from statecore.codec.cut import cut, header_and_digest, is_cut, mend, read_cut
+from statecore.codec.leaf import chained_leaf, leaf_entry
 from statecore.codec.numbers import read_number, write_number
 from statecore.codec.record import make_body, unpack_body, upcast
 from statecore.codec.wire import apply, read_change, rows, write_operations
-from statecore.errors import DamagedRecord, Erased, NewerFormat
+from statecore.errors import Archived, DamagedRecord, Erased, NewerFormat
 from statecore.events import EventType, event_id, is_own_id
 from statecore.keys import DataKey, KeyRing, MemoryKeyStore
 from statecore.keys.providers import GivenKey
@@ -211,6 +213,42 @@ def test_no_bit_can_be_changed(key: DataKey, writer: Writer) -> None:
             changed[bit // 8] ^= 1 << bit % 8
             with pytest.raises((DamagedRecord, NewerFormat)):
                 sealer(key).open(version, bytes(changed))
+
+
+@given(st.integers(0, 1 << 62), st.integers(1, 1 << 40), st.integers(1, 3), st.binary(max_size=90))
+def test_what_is_left_of_an_event_has_its_leaf_and_is_mended(
+    key: DataKey, said_by: int, time: int, version: int, body: bytes
+) -> None:
+    _, stored = sealer(key).seal(key, version, time, body, Writer(b"p" * 12, 7))
+
+    left = cut(stored, said_by)
+
+    assert is_cut(left)
+    assert not is_cut(stored)
+    assert read_cut(left).event == said_by
+    assert header_and_digest(left) == header_and_digest(stored)
+    assert leaf_entry(STREAM, version, KEY, left) == leaf_entry(STREAM, version, KEY, stored)
+    assert chained_leaf(STREAM, version, KEY, left) == chained_leaf(STREAM, version, KEY, stored)
+    assert read_time(left) == time
+    assert read_epoch(left) == 1
+    sealed = stored[len(read_cut(left).header) :]
+    assert mend(version, left, sealed) == stored
+    assert cut(left, 12) == cut(stored, 12)
+    with pytest.raises(DamagedRecord):
+        mend(version, left, sealed + b"0")
+    with pytest.raises(Archived):
+        sealer(key).open(version, left)
+    for odd in (left[:-1], left + b"0", left[:20], b"\x90", left[:1] + bytes(40)):
+        with pytest.raises(DamagedRecord):
+            sealer(key).open(version, odd)
+
+
+@given(st.binary(max_size=60))
+def test_bytes_that_are_no_event_have_a_leaf_of_their_own(odd: bytes) -> None:
+    header, _ = header_and_digest(odd)
+
+    assert leaf_entry(STREAM, 1, KEY, odd)[89:] == header
+    assert header == odd[: len(header)] or is_cut(odd)
 
 
 def test_no_byte_can_be_missing(key: DataKey, writer: Writer) -> None:

@@ -228,8 +228,11 @@ def added_up(old: Any, amounts: list[Any]) -> Any:
 class Reader:
     """What a store holds, read without the engine."""
 
-    def __init__(self, log: Path, keys: Path, key: bytes = KEY) -> None:
+    def __init__(
+        self, log: Path, keys: Path, key: bytes = KEY, archive: Path | None = None
+    ) -> None:
         self.database = sqlite3.connect(f"file:{log}?mode=ro", uri=True)
+        self.archive = archive and sqlite3.connect(f"file:{archive}?mode=ro", uri=True)
         with sqlite3.connect(f"file:{keys}?mode=ro", uri=True) as vault:
             ((form, self.log_id, _, check),) = vault.execute("SELECT * FROM vault")
             derived = HKDF(SHA256(), 64, self.log_id, b"statecore/1 key encryption").derive(key)
@@ -271,9 +274,34 @@ class Reader:
     def streams(self) -> list[bytes]:
         return [name for (name,) in self.database.execute("SELECT name FROM streams ORDER BY id")]
 
+    def left(self, stored: bytes) -> tuple[bytes, bytes, int]:
+        """Take an archived event apart: its header, the digest of its body, and who says so."""
+        assert stored[0] & 0x80
+        sealed = Sealed(bytes((stored[0] & 0x7F,)) + stored[1:], self.prefixes)
+        end = len(sealed.header) + 32
+        said_by, at = number(stored, end)
+        assert at == len(stored)
+        return sealed.header, stored[len(sealed.header) : end], said_by
+
+    def whole(self, stream: bytes, version: int, stored: bytes) -> bytes | None:
+        """Return a stored event as it was; ``None`` where its body is not at hand."""
+        if not stored[0] & 0x80:
+            return stored
+        if self.archive is None:
+            return None
+        header, digest, _ = self.left(stored)
+        sql = "SELECT body FROM bodies WHERE stream = ? AND version = ?"
+        ((body,),) = self.archive.execute(sql, (stream, version))
+        assert hashlib.sha256(body).digest() == digest
+        return header + bytes(body)
+
     def events(self, stream: bytes) -> Iterator[Event | None]:
-        """Yield the events of a stream; ``None`` for those that were erased."""
-        for version, stored in self.rows(stream):
+        """Yield the events of a stream; ``None`` for those that were erased or are elsewhere."""
+        for version, kept in self.rows(stream):
+            stored = self.whole(stream, version, kept)
+            if stored is None:
+                yield None
+                continue
             sealed = Sealed(stored, self.prefixes)
             key = self.key(stream, sealed.epoch)
             bound = sealed.bound(b"\1", self.log_id, stream, version)
@@ -310,10 +338,14 @@ class PortableReader(Reader):
         return self.database.execute(sql, (str(UUID(bytes=stream)),)).fetchall()
 
 
+def to_time(microseconds: int) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
+
+
 def told(event: Event) -> tuple[object, ...]:
     """Everything an event says, but for what it did."""
     _, actor, reason, kind, _ = event.body
-    time = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=event.time)
+    time = to_time(event.time)
     metadata = value(event.extras["m"]) if "m" in event.extras else {}
     tag = tuple(event.extras["t"]) if "t" in event.extras else None
     event_id = event.extras.get("i", event.own_id)
@@ -404,6 +436,54 @@ def test_epochs_that_begin_without_an_erasure_are_as_specified(tmp_path: Path) -
     assert reader.touches(stream, reader.keys[stream, 1].tag(b"kn")) == [1, 2, 4, 5, 7, 8]
     assert reader.tag_key(stream) is reader.keys[stream, 1]
     reader.database.close()
+
+
+def test_an_archived_store_is_as_specified(tmp_path: Path) -> None:
+    import statecore
+
+    path, archive = tmp_path / "agents.db", tmp_path / "old.archive"
+    keys = path.with_name("agents.db-keys")
+    with statecore.open(path, key=KEY) as store:
+        agent = store.manager("agent", actor="planner")
+        for at in range(20):
+            agent.set_state(f"k{at % 3}", at)
+        store.keys.rotate_data("agent")
+        agent.tag("named", at=12)
+        whole = Reader(path, keys)
+        stream = whole.id_of("agent")
+        before = whole.rows(stream)
+        store.archive("agent", before=15, to=archive)
+        horizon = agent.at(15)
+        digest = hashlib.sha256(archive.read_bytes()).digest()
+    reader = Reader(path, keys, archive=archive)
+    rows = reader.rows(stream)
+
+    with statecore.open(path, key=KEY, archives=[archive]) as store:
+        require_agreement(reader, store.manager("agent"))
+    for (version, stored), (_, was) in zip(rows[:14], before, strict=False):
+        header, body_digest, said_by = reader.left(stored)
+        assert (header, said_by) == (was[: len(header)], 23)
+        assert body_digest == hashlib.sha256(was[len(header) :]).digest()
+        assert reader.whole(stream, version, stored) == was
+    assert rows[14:22] == before[14:]
+    assert reader.archive is not None
+    assert list(reader.archive.execute("SELECT * FROM archive")) == [(1, reader.log_id)]
+    schema = reader.archive.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")
+    for (sql,) in schema:
+        assert sql.removeprefix("CREATE TABLE ") in SPECIFICATION
+    last = list(reader.events(stream))[22]
+    assert last is not None
+    assert (last.body[0], last.body[3]) == ([], 12)
+    assert last.extras["b"] == ["agent", "main", "persistent", None]
+    archives, state = last.extras["h"]
+    assert archives == [[1, 15, 0, "old.archive", digest]]
+    form, time, _, tags, names, versions, values = msgpack.unpackb(state)
+    assert (form, to_time(time), tags) == (1, horizon.timestamp, {})
+    assert dict(zip(names, map(value, values), strict=True)) == horizon.data
+    assert versions == [13, 14, 15]
+    for each in (whole, reader):
+        each.database.close()
+    reader.archive.close()
 
 
 def test_a_sealed_state_is_as_specified(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from statecore.cli.failures import report
 
 _PASSPHRASE_VARIABLE: Final = "STATECORE_PASSPHRASE"  # noqa: S105 - its name, not its value
 _PRINCIPAL_VARIABLE: Final = "STATECORE_PRINCIPAL"
+_ARCHIVES_VARIABLE: Final = "STATECORE_ARCHIVES"
 _NAMED_MAX: Final = 5
 _VERSION: Final = re.compile(r"[0-9]{1,18}")
 
@@ -31,11 +32,18 @@ def opened(
     path = path.absolute()  # a file, whatever its name looks like
     new = create and not path.exists()
     secret = ask_passphrase(confirm=new) if passphrase else None
-    with statecore.open(path, passphrase=secret, create=create) as store:
+    archives = archives_at_hand()
+    with statecore.open(path, passphrase=secret, create=create, archives=archives) as store:
         if new:
             announce(path, passphrase=passphrase)
         principal = principal or os.environ.get(_PRINCIPAL_VARIABLE)
         yield store.as_principal(principal) if principal else store
+
+
+def archives_at_hand() -> list[str]:
+    """Return the archives that are named in the environment, as a list of paths is."""
+    named = os.environ.get(_ARCHIVES_VARIABLE, "")
+    return [each for each in named.split(os.pathsep) if each]
 
 
 def announce(path: Path, *, passphrase: bool) -> None:

@@ -12,7 +12,7 @@ import statecore
 from statecore.anchoring import anchor as keep_outside
 from statecore.anchoring import checkpoint_of, last_head, last_position
 from statecore.cli import disclosing
-from statecore.cli.access import ask_passphrase, opened
+from statecore.cli.access import archives_at_hand, ask_passphrase, opened
 from statecore.cli.arguments import Agent, AskPassphrase, Branch, Json, Store
 from statecore.cli.failures import VERDICT_CODES
 from statecore.cli.output import echo, echo_json, echo_whole
@@ -85,6 +85,7 @@ def verify(
             remember=memory,
             depth=depth,
             passphrase=secret,
+            archives=archives_at_hand(),
             on_progress=on_progress,
         )
     if as_json:
@@ -102,6 +103,7 @@ def report_data(report: Report) -> dict[str, Any]:
         "depth": report.depth,
         "events": report.events,
         "streams": report.streams,
+        "archived": report.archived,
         "root": report.root.hex(),
         "heads": report.heads,
         "head_size": report.head_size,

@@ -35,6 +35,7 @@ ROOMS: Final = (
     Room("importing", "import", "To bring in"),
     Room("operating", ("doctor", "salvage", "check", "rebuild", "size", "compact"), "To tend"),
     Room("tending", ("metrics", "review", "upgrade"), "To tend"),
+    Room("archiving", ("archive",), "To tend"),
     Room("permitting", "access", "To hold to rules"),
     Room("ruling", "schema", "To hold to rules"),
     Room("keeping", "keys", "To keep the keys"),

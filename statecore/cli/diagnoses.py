@@ -147,8 +147,9 @@ def sizes_lines(sizes: StoreSizes) -> list[str]:
         who = f"stream {state.stream}" if state.agent_id is None else state.agent_id
         if state.branch != MAIN and state.agent_id is not None:
             who += f"@{state.branch}" if state.branch else " (register)"
+        archived = f" ({state.archived:,} archived)" if state.archived else ""
         lines.append(
-            f"{state.bytes_in_all:>14,}  {printable(who)}: {state.events:,} events of "
+            f"{state.bytes_in_all:>14,}  {printable(who)}: {state.events:,} events{archived} of "
             f"{state.events_bytes:,}, snapshots {state.snapshots_bytes:,}, history "
             f"{state.history_bytes:,}"
         )

@@ -38,8 +38,9 @@ def place_in(agent: BlockingManager, key: str, text: str | None, at: Point | Non
         NotFound: it never was.
     """
     tokens = _tokens(text)
-    for event in agent.history(key, until=at, newest_first=True):
-        path = _fitted(agent.value_at(key, event.version, _NOTHING), tokens)
+    last = agent.version() if at is None else at
+    for version in (last, *agent.history(key, until=at, newest_first=True).versions()):
+        path = _fitted(agent.value_at(key, version, _NOTHING), tokens)
         if path is not None:
             return path
     raise NotFound(f"{agent.agent_id} never had {key}{pointer(tokens)}")

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from statecore.codec.numbers import read_number
-from statecore.codec.seal import header_length
 from statecore.errors import Malformed
 from statecore.xaes import PREFIX_BYTES
 
-_PREFIX_INLINE = 0x01
-_TIME_BYTES = 7
+# The first byte: archived << 7 | format << 4 | method << 2 | flags. On disk. Never renumber.
+ARCHIVED: Final = 0x80
+PREFIX_INLINE: Final = 0x01
+COMMITMENT: Final = 0x02
+
+TIME_BYTES: Final = 7
+RANDOM_BYTES: Final = 6
+COMMITMENT_BYTES: Final = 32
 
 
 class Header(NamedTuple):
@@ -36,9 +41,9 @@ def read_header(stored: bytes) -> Header:
     """
     try:
         epoch, at = read_number(stored, 1)
-        time = int.from_bytes(stored[at : at + _TIME_BYTES], "big")
-        at += _TIME_BYTES
-        if stored[0] & _PREFIX_INLINE:
+        time = int.from_bytes(stored[at : at + TIME_BYTES], "big")
+        at += TIME_BYTES
+        if stored[0] & PREFIX_INLINE:
             writer, at = stored[at : at + PREFIX_BYTES].hex(), at + PREFIX_BYTES
         else:
             number, at = read_number(stored, at)
@@ -46,3 +51,21 @@ def read_header(stored: bytes) -> Header:
         return Header(epoch, time, writer, read_number(stored, at)[0], header_length(stored))
     except (LookupError, ValueError) as error:
         raise Malformed("the header of a stored event does not parse") from error
+
+
+def header_length(stored: bytes) -> int:
+    """Return how many bytes of a stored event are header; all, where it does not parse as one."""
+    try:
+        at = 9 if stored[1] < 0x80 else read_number(stored, 1)[1] + TIME_BYTES
+        if stored[0] & PREFIX_INLINE:
+            at += PREFIX_BYTES
+        else:
+            at = at + 1 if stored[at] < 0x80 else read_number(stored, at)[1]
+        while stored[at] >= 0x80:
+            at += 1
+    except (LookupError, ValueError):
+        return len(stored)
+    at += 1 + RANDOM_BYTES
+    if stored[0] & COMMITMENT:
+        at += COMMITMENT_BYTES
+    return min(at, len(stored))

@@ -12,7 +12,8 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import Final, NamedTuple
 
-from statecore.codec.seal import header_length
+from statecore.codec.cut import header_and_digest
+from statecore.codec.header import ARCHIVED, header_length
 from statecore.errors import Malformed
 
 LEAF_FORMAT: Final = b"\x01"  # On disk. Never renumber.
@@ -44,16 +45,18 @@ def leaf_entry(stream: bytes, version: int, link: bytes, stored: bytes) -> bytes
         link: the leaf hash of the stream's event before.
         stored: the event.
     """
-    at = header_length(stored)
-    digest = sha256(stored[at:]).digest()
-    return b"".join((LEAF_FORMAT, stream, version.to_bytes(8, "big"), link, digest, stored[:at]))
+    header, digest = header_and_digest(stored)
+    return b"".join((LEAF_FORMAT, stream, version.to_bytes(8, "big"), link, digest, header))
 
 
 def chained_leaf(stream: bytes, version: int, link: bytes, stored: bytes) -> bytes:
     """Return the leaf hash of an entry: what ``leaf_hash(leaf_entry(...))`` does, for very many."""
     at = header_length(stored)
-    digest = sha256(stored[at:]).digest()
-    said = _HASHED + stream + version.to_bytes(8, "big") + link + digest + stored[:at]
+    if at and stored[0] >= ARCHIVED:
+        header, digest = header_and_digest(stored)
+    else:
+        header, digest = stored[:at], sha256(stored[at:]).digest()
+    said = _HASHED + stream + version.to_bytes(8, "big") + link + digest + header
     return sha256(said).digest()
 
 

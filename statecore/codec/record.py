@@ -14,7 +14,7 @@ import msgpack
 
 from statecore.codec.numbers import read_number
 from statecore.codec.wire import STRIDE, Wire, read_change, rows
-from statecore.events import Birth, Event, EventType, Kind, Moment, Past, event_id, to_time
+from statecore.events import Archive, Birth, Event, EventType, Kind, Moment, Past, event_id, to_time
 from statecore.values import unpack
 
 FORMAT: Final = 1  # On disk. Never renumber.
@@ -36,7 +36,7 @@ _ENTRIES: Final = 5
 
 # The names of extras. On disk. Never rename.
 EVENT_ID, METADATA, CAUSE, BIRTH, TAG, CLEARED = "i", "m", "c", "b", "t", "x"
-PARENTS, PAST, TAKES_BACK = "p", "v", "u"
+PARENTS, PAST, TAKES_BACK, ARCHIVES = "p", "v", "u", "h"
 
 
 class Headers(Protocol):
@@ -123,6 +123,18 @@ class Record:
             if name == key:
                 return self.version - distance if distance else 0
         return None
+
+    @property
+    def archives(self) -> tuple[Archive, ...]:
+        """All archives that bodies of the stream are in, oldest first; by an event that says so."""
+        found = self.extras.get(ARCHIVES, ((), b""))[0]
+        made = (Archive(*archive) for archive in found)
+        return tuple(each._replace(event=each.event or self.version) for each in made)
+
+    @property
+    def horizon_root(self) -> bytes:
+        """The state at the horizon of the last of them, packed."""
+        return self.extras.get(ARCHIVES, ((), b""))[1]  # type: ignore[no-any-return]
 
     def event(self, agent_id: str, branch: str, position: int) -> Event:
         """Return the event for people to read."""

@@ -5,7 +5,8 @@ A stored event is a short header in the clear and a sealed body (docs/format.md)
     first 1 · epoch n · time 7 · writer n or prefix 12 · sequence n · random 6 · [commitment 32]
     · body
 
-The first byte is the format (four bits), the compression method (two), and two flags.
+The first byte is one bit that says that the body was archived (``codec/cut.py``), the format (three
+bits), the compression method (two), and two flags.
 
 The seal binds the body to the log, the stream, the version and the whole header, so that nothing
 can be moved, swapped, or replayed elsewhere. The nonce is the writer's 12 random bytes, drawn when
@@ -30,20 +31,22 @@ from statecore.codec.compression import (
     compress,
     decompress,
 )
+from statecore.codec.cut import read_cut
+from statecore.codec.header import (
+    ARCHIVED,
+    COMMITMENT,
+    COMMITMENT_BYTES,
+    PREFIX_INLINE,
+    RANDOM_BYTES,
+    TIME_BYTES,
+)
 from statecore.codec.numbers import read_number, write_number
 from statecore.codec.record import FORMAT, Record, unpack_body
-from statecore.errors import DamagedRecord, Erased, NewerFormat
+from statecore.errors import Archived, DamagedRecord, Erased, NewerFormat
 from statecore.keys import DataKey
 from statecore.xaes import PREFIX_BYTES, InvalidTag
 
-# The first byte: format << 4 | method << 2 | flags. On disk. Never renumber.
-_PREFIX_INLINE: Final = 0x01
-_COMMITMENT: Final = 0x02
-
-_TIME_BYTES: Final = 7
-_RANDOM_BYTES: Final = 6
 _NONCE_BYTES: Final = 12
-_COMMITMENT_BYTES: Final = 32
 
 # What is sealed, as the first byte of the associated data. On disk. Never renumber.
 _EVENT: Final = b"\x01"
@@ -70,6 +73,11 @@ class Writer:
 _UNFIT: Final = (InvalidTag, ValueError, LookupError, TypeError, AttributeError, OverflowError)
 
 
+def _elsewhere(version: int, _: bytes) -> bytes:
+    """Bring nothing back: what opens single events knows of no archive."""
+    raise Archived(f"version {version} was archived: its body is not in the store")
+
+
 class Sealer:
     """Seals and opens what belongs to one stream of one log."""
 
@@ -79,12 +87,24 @@ class Sealer:
         stream: bytes,
         keys: Mapping[int, DataKey | None],
         prefix_of: Callable[[int], bytes | None],
+        bring_back: Callable[[int, bytes], bytes] = _elsewhere,
     ) -> None:
+        """Seal and open events of a stream.
+
+        Args:
+            log_id: of the log.
+            stream: its 16 bytes.
+            keys: by epoch; ``None`` where one was destroyed.
+            prefix_of: gives the prefix of a writer by its number.
+            bring_back: gives a stored event as it was, by its version and what is left of it where
+                its body was archived; or raises ``Archived``.
+        """
         self._event_place = _EVENT + log_id + stream
         self._snapshot_place = _SNAPSHOT + log_id + stream
         self._state_place = _STATE + log_id + stream
         self._keys = keys
         self._prefix_of = prefix_of
+        self._bring_back = bring_back
         self._ciphers: dict[tuple[int, int], AESGCM] = {}  # by epoch and writer's number
 
     def seal(
@@ -107,11 +127,16 @@ class Sealer:
         Raises:
             NewerFormat: a newer statecore wrote it.
             Erased: its key was destroyed on purpose.
+            Archived: its body is in an archive that is not at hand.
             DamagedRecord: it was changed, or is not where it belongs.
         """
         try:
             cipher = self._ciphers.get((stored[1], stored[9]))
             if cipher is None or stored[0] & 0xF3 != FORMAT << 4:
+                if stored[0] >= ARCHIVED:
+                    read_cut(stored)  # which refuses what only claims to be one
+                    self._key(read_number(stored, 1)[0], version)  # erased is erased, everywhere
+                    stored = self._bring_back(version, stored)
                 body = self._open(self._event_place, version, stored, BODY_BYTES_MAX)
             else:
                 # Nearly every replayed event: nothing in its header that is not of one byte, but
@@ -119,13 +144,15 @@ class Sealer:
                 at = 10
                 while stored[at] >= 0x80:
                     at += 1
-                at += 1 + _RANDOM_BYTES
+                at += 1 + RANDOM_BYTES
                 header = stored[:at]
                 bound = b"".join((self._event_place, version.to_bytes(8, "big"), header))
                 nonce = header[10:].rjust(_NONCE_BYTES, b"\0")
                 packed = cipher.decrypt(nonce, stored[at:], bound)
                 body = decompress(stored[0] >> 2 & 3, packed)
             return Record(version, stored, self, unpack_body(body, stored[0] >> 4))
+        except Archived:
+            raise
         except _UNFIT as error:
             raise _explain(version, stored, error) from error
 
@@ -177,22 +204,22 @@ class Sealer:
         epoch = read_number(stored, 1)[0]
         key = self._key(epoch, version)
         prefix, start = self._read_prefix(stored)
-        at = read_number(stored, start)[1] + _RANDOM_BYTES
+        at = read_number(stored, start)[1] + RANDOM_BYTES
         nonce = stored[start:at].rjust(_NONCE_BYTES, b"\0")
-        if stored[0] & _COMMITMENT:
-            end = at + _COMMITMENT_BYTES
+        if stored[0] & COMMITMENT:
+            end = at + COMMITMENT_BYTES
             if not hmac.compare_digest(stored[at:end], key.commitment):
                 raise DamagedRecord(f"version {version}: the log commits to another data key")
             at = end
         cipher = key.cipher(prefix)
-        if not stored[0] & _PREFIX_INLINE and epoch < 0x80 and stored[9] < 0x80:
+        if not stored[0] & PREFIX_INLINE and epoch < 0x80 and stored[9] < 0x80:
             self._ciphers[epoch, stored[9]] = cipher
         bound = b"".join((place, version.to_bytes(8, "big"), stored[:at]))
         return decompress(stored[0] >> 2 & 3, cipher.decrypt(nonce, stored[at:], bound), limit)
 
     def _read_prefix(self, stored: bytes) -> tuple[bytes, int]:
-        at = read_number(stored, 1)[1] + _TIME_BYTES
-        if stored[0] & _PREFIX_INLINE:
+        at = read_number(stored, 1)[1] + TIME_BYTES
+        if stored[0] & PREFIX_INLINE:
             return stored[at : at + PREFIX_BYTES], at + PREFIX_BYTES
         number, at = read_number(stored, at)
         prefix = self._prefix_of(number)
@@ -215,39 +242,21 @@ def _write_header(
     """Return the header and the nonce."""
     first = FORMAT << 4 | method << 2
     if len(writer.mark) == PREFIX_BYTES:
-        first |= _PREFIX_INLINE
+        first |= PREFIX_INLINE
     if commitment:
-        first |= _COMMITMENT
-    unique = write_number(sequence) + os.urandom(_RANDOM_BYTES)
+        first |= COMMITMENT
+    unique = write_number(sequence) + os.urandom(RANDOM_BYTES)
     header = b"".join(
         (
             bytes((first,)),
             write_number(epoch),
-            time.to_bytes(_TIME_BYTES, "big"),
+            time.to_bytes(TIME_BYTES, "big"),
             writer.mark,
             unique,
             commitment,
         )
     )
     return header, unique.rjust(_NONCE_BYTES, b"\0")
-
-
-def header_length(stored: bytes) -> int:
-    """Return how many bytes of a stored event are header; all, where it does not parse as one."""
-    try:
-        at = 9 if stored[1] < 0x80 else read_number(stored, 1)[1] + _TIME_BYTES
-        if stored[0] & _PREFIX_INLINE:
-            at += PREFIX_BYTES
-        else:
-            at = at + 1 if stored[at] < 0x80 else read_number(stored, at)[1]
-        while stored[at] >= 0x80:
-            at += 1
-    except (LookupError, ValueError):
-        return len(stored)
-    at += 1 + _RANDOM_BYTES
-    if stored[0] & _COMMITMENT:
-        at += _COMMITMENT_BYTES
-    return min(at, len(stored))
 
 
 def read_epoch(stored: bytes) -> int:
@@ -264,7 +273,7 @@ def read_epoch(stored: bytes) -> int:
 
 def is_committed(stored: bytes) -> bool:
     """Tell whether a stored event commits to its data key."""
-    return bool(stored[0] & _COMMITMENT)
+    return bool(stored[0] & COMMITMENT)
 
 
 def _explain(version: int, stored: bytes, error: Exception) -> DamagedRecord:

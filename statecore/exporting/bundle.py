@@ -11,6 +11,7 @@ from typing import Final
 
 from statecore.audit_record import AuditEntry
 from statecore.audit_text import entry_data
+from statecore.codec.cut import is_cut
 from statecore.codec.leaf import read_entry
 from statecore.errors import InputError, Unproven
 from statecore.exporting.folder import Folder
@@ -64,7 +65,8 @@ def export(
         folder: made, if it is not there.
         head: a signed head of the log: how far the export goes.
         policy: trusts the log's key (c2sp.org/tlog-policy).
-        chosen: events to give files of their own; those behind the head are left out.
+        chosen: events to give files of their own; those behind the head are left out, and those
+            that were archived, whose sealed bytes are not here.
         opened: these with what they say, too, where they are open.
         on_progress: called with how many events the folder holds.
 
@@ -153,6 +155,8 @@ def _put_chosen(
             tile, entries = number, tree.entries(number)
             rows = tree.rows(number)
         name, entry, stored = f"events/{each.index:012}", entries[place], rows[place][3]
+        if is_cut(stored):
+            continue
         hashes = prove_inclusion(each.index, head.size, tree.hash_at)
         proof = write_proof(Proof(each.index, tuple(hashes), head.note, entry))
         folder.put(f"{name}.entry", entry)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TypeAlias
 
-from statecore.errors import StoreBusy, StoreClosed
+from statecore.errors import InputError, StoreBusy, StoreClosed
 from statecore.recorders.port import EVERYTHING, KeptTree, LogRow, Row, last_of
 
 Append: TypeAlias = tuple[bytes, int, bytes, Sequence[bytes], bytes | None]
@@ -186,6 +186,9 @@ class MemoryTurn:
 
     def drop_derived(self, stream: bytes) -> None:
         self._dropped.append(stream)
+
+    def cut(self, stream: bytes, begins: int, span: tuple[int, int], event: int) -> None:
+        raise InputError("only a store in a SQLite file can be archived")
 
     def __enter__(self) -> MemoryTurn:
         if not self._lock.acquire(blocking=self._wait):

@@ -121,6 +121,20 @@ class Turn(Protocol):
     def drop_derived(self, stream: bytes) -> None:
         """Drop what is kept of a stream beside its events: snapshots, key history, ids."""
 
+    def cut(self, stream: bytes, begins: int, span: tuple[int, int], event: int) -> None:
+        """Cut the bodies of a stream's events, which are in an archive, and older snapshots.
+
+        Args:
+            stream: 16 bytes.
+            begins: the version that the stream begins with, which names the last such event.
+            span: from which version, before which.
+            event: the version of the event that says so, to be appended in this turn.
+
+        Raises:
+            InputError: this log can't.
+            WrongExpectedVersion: one of them was cut already.
+        """
+
     def commit(self) -> set[bytes]:
         """Make it all durable; return the streams appended to.
 
@@ -183,7 +197,8 @@ class FileSizes(NamedTuple):
     free: int
     """In pages that are not used."""
     streams: dict[bytes, tuple[int, ...]]
-    """Of each stream: how many events, and bytes of events, of snapshots, of the key history."""
+    """Of each stream: how many events, how many of them archived, and bytes of events, of
+    snapshots, of the key history."""
 
 
 class Mending(Protocol):

@@ -22,7 +22,7 @@ from eventsourcing.persistence import (
     StoredEvent,
 )
 
-from statecore.errors import DamagedRecord, StoreBusy, StoreClosed, StoreFailure
+from statecore.errors import DamagedRecord, InputError, StoreBusy, StoreClosed, StoreFailure
 from statecore.recorders.port import EVERYTHING, KeptTree, LogRow, Row
 from statecore.recorders.watch import Watch
 
@@ -187,6 +187,9 @@ class PortableTurn:
 
     def drop_derived(self, stream: bytes) -> None:
         """There is nothing."""
+
+    def cut(self, stream: bytes, begins: int, span: tuple[int, int], event: int) -> None:
+        raise InputError("only a store in a SQLite file can be archived")
 
     def __enter__(self) -> PortableTurn:
         if not self._lock.acquire(blocking=self._wait):

@@ -109,7 +109,7 @@ class SortedKeys:
 
     def _after_changes(self, root: Root) -> list[str]:
         timeline, stream = self._manager._engine.timeline, self._manager._stream
-        if self._version < stream.first_version - 1:  # it was erased since
+        if self._version < stream.first_here - 1:  # it was erased, or archived, since
             return sorted(root.cells)
         change = timeline.change_between(stream, self._version, root.version)
         if change.cleared:

@@ -14,9 +14,11 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import apsw
 
 from statecore.codec import read_epoch
+from statecore.codec.cut import is_cut, read_cut
 from statecore.database import connect, explain
-from statecore.errors import Damage, StatecoreError
+from statecore.errors import Archived, Damage, StatecoreError
 from statecore.recorders.port import EVERYTHING
+from statecore.recorders.sqlite.archive import cut_bodies
 from statecore.recorders.sqlite.log import KEEP_POSTINGS, POSTINGS, Key
 from statecore.recorders.sqlite.reading import StoreFile
 from statecore.recorders.sqlite.schema import SCHEMA, TOPIC, create
@@ -135,6 +137,8 @@ class CopyTarget:
         self._topics: dict[str, int] = {}
         self._postings: dict[Key, Postings] = {}
         self._has_written_postings = False
+        self._cuts: dict[bytes | str, tuple[int, int]] = {}
+        self._begun: dict[bytes | str, int] = {}
         try:
             self._database = connect(path, create=True)
             create(self._database, log_id)
@@ -178,6 +182,12 @@ class CopyTarget:
             stream = self._stream(event.stream)
             if event.is_ours and read_epoch(event.stored) == _LOG_EPOCH:
                 self._forget(stream)
+                self._begun[event.stream] = event.version
+                self._cuts.pop(event.stream, None)
+            if event.is_ours and is_cut(event.stored):
+                _, said_by = self._cuts.get(event.stream, (0, 0))
+                said_by = max(said_by, read_cut(event.stored).event)
+                self._cuts[event.stream] = event.version, said_by
             for tag in event.tags:
                 self._touch((stream, tag), event.version)
             if event.id_tag is not None:
@@ -215,6 +225,24 @@ class CopyTarget:
         self._database.execute(
             "DELETE FROM streams WHERE id NOT IN (SELECT DISTINCT stream FROM events)"
         )
+
+    def even_out(self) -> None:
+        """Have every stream be as it was, where some of its events were archived by the time that
+        they were copied, and others before them not yet.
+
+        Raises:
+            Archived: the event that says so is not among those that stay.
+        """
+        for name, (last, said_by) in self._cuts.items():
+            stream = self._stream(name)
+            sql = "SELECT 1 FROM events WHERE stream = ? AND version = ?"
+            if not self._ask(sql, (stream, said_by)):
+                raise Archived(
+                    "events of that moment were archived before they came into the backup, and "
+                    f"version {said_by} of their state says where: restore to a moment after it"
+                )
+            begins = self._begun.get(name, 0) + 1
+            cut_bodies(self._database, stream, begins, last + 1, said_by)
 
     def streams_among(self, names: Iterable[bytes | str]) -> list[bytes]:
         """Return those of our streams that are there."""

@@ -134,10 +134,13 @@ class Evidence:
         )
 
     def drop_unproven(self, streams: set[int]) -> int:
-        """Take back what is proven by nothing, of some streams; return how many events."""
+        """Take back what is proven by nothing, of some streams; return how many events.
+
+        What is left of an archived event stays: its seal is elsewhere.
+        """
         before = self.count()
         self._scratch.executemany(
-            "DELETE FROM chosen WHERE stream = ? AND proof = 'unproven'",
+            "DELETE FROM chosen WHERE stream = ? AND proof = 'unproven' AND state < x'80'",
             [(number,) for number in streams],
         )
         return before - self.count()

@@ -10,6 +10,7 @@ import apsw
 
 from statecore.database import explain
 from statecore.recorders.port import EVERYTHING, KeptTree, LogRow, Row, last_of
+from statecore.recorders.sqlite.archive import cut_bodies, require_whole
 from statecore.recorders.sqlite.datastore import Datastore
 from statecore.recorders.sqlite.schema import TOPIC_ID
 from statecore.recorders.sqlite.touches import Postings, add_posting, read_postings, versions
@@ -247,6 +248,16 @@ class SqliteTurn:
         for postings in (self._postings, self._log.postings):
             for key in [key for key in postings if key[0] == number]:
                 del postings[key]
+
+    def cut(self, stream: bytes, begins: int, span: tuple[int, int], event: int) -> None:
+        number = self._stream(stream)
+        try:
+            require_whole(self._writer, number, *span)
+            cut_bodies(self._writer, number, begins, span[1], event)
+            sql = "DELETE FROM snapshots WHERE stream = ? AND version < ?"
+            self._writer.execute(sql, (number, span[1]))
+        except apsw.Error as error:
+            raise explain(error, self._datastore.path) from error
 
     def commit(self) -> set[bytes]:
         try:

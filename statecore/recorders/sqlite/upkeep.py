@@ -15,7 +15,7 @@ from statecore.recorders.sqlite.datastore import Datastore
 from statecore.recorders.sqlite.indexing import read_indexes, write_indexes
 
 _STREAM_SIZES = """
-    SELECT CAST(name AS BLOB), count(*), sum(length(state)),
+    SELECT CAST(name AS BLOB), count(*), sum(state >= x'80'), sum(length(state)),
         coalesce((SELECT sum(length(state)) FROM snapshots WHERE snapshots.stream = events.stream),
             0),
         coalesce((SELECT sum(length(distances) + length(tag)) FROM touches

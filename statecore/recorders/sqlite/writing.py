@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 import apsw
 
+from statecore.codec import read_epoch
+from statecore.codec.cut import is_cut, read_cut
 from statecore.database import connect, explain
+from statecore.errors import DamagedRecord
+from statecore.recorders.sqlite.archive import cut_bodies
 from statecore.recorders.sqlite.evidence import Kept
 from statecore.recorders.sqlite.schema import TOPIC_ID, create
 from statecore.recorders.sqlite.tree import SqliteTree
 
 _BATCH: Final = 10_000
+_LOG_EPOCH: Final = 0
 
 
 class NewFile:
@@ -26,6 +32,7 @@ class NewFile:
             StoreNotFound, StoreReadOnly, StoreFull: it can't be made.
         """
         self._path = path
+        self._cuts: dict[int, tuple[int, int]] = {}
         self.connection = connect(path, create=True)
         try:
             create(self.connection, log_id)
@@ -50,6 +57,8 @@ class NewFile:
         last = done = 0
         batch: list[tuple[Any, ...]] = []
         for kept in events:
+            if is_cut(kept.state):
+                self._note_cut(kept)
             batch.append((kept.position, kept.stream, kept.version, TOPIC_ID, kept.state))
             last, done = kept.position, done + 1
             if len(batch) == _BATCH:
@@ -59,6 +68,27 @@ class NewFile:
         self._insert("INSERT INTO events VALUES (?, ?, ?, ?, ?)", batch)
         on_progress(done)
         return last
+
+    def _note_cut(self, kept: Kept) -> None:
+        with suppress(DamagedRecord):
+            _, said_by = self._cuts.get(kept.stream, (0, 0))
+            self._cuts[kept.stream] = kept.version, max(said_by, read_cut(kept.state).event)
+
+    def even_out(self) -> int:
+        """Have every stream be as it was, where older images of events with their bodies were
+        found; return how many streams have events that were archived."""
+        for stream, (last, said_by) in self._cuts.items():
+            cut_bodies(self.connection, stream, self._begun(stream), last + 1, said_by)
+        return len(self._cuts)
+
+    def _begun(self, stream: int) -> int:
+        """Return the version that a stream begins with, or began anew with after an erasure."""
+        began = 1
+        for version, stored in self.events_of(stream):
+            with suppress(DamagedRecord):
+                if read_epoch(stored) == _LOG_EPOCH:
+                    began = version + 1
+        return began
 
     def add_snapshot(self, stream: int, version: int, stored: bytes) -> None:
         """Keep a snapshot."""
