@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import Annotated, Any, TypedDict
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 pytest.importorskip("langgraph.checkpoint.base", reason="needs statecore[langgraph]")
 
@@ -19,6 +21,7 @@ from langgraph.types import Command, interrupt
 
 from statecore.integrations.langgraph import StatecoreSaver
 from statecore.integrations.langgraph.flusher import Flusher
+from statecore.values import same
 
 KEY = b"k" * 32
 
@@ -279,3 +282,38 @@ def test_a_long_list_is_read_whole_from_any_of_its_checkpoints(saver: StatecoreS
         found = saver.get_tuple(config(number))
         assert found is not None
         assert found.checkpoint["channel_values"]["messages"] == lists[number - 1]
+
+
+ITEMS = st.sampled_from([1, True, 1.0, 0.0, -0.0, "a", {"n": 1}, {"n": True}, {"n": [1.0]}])
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["append"] * 6 + ["in place", "replace", "drop", "same", "read", "go on"]),
+        st.integers(0, 9),
+        ITEMS,
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@given(STEPS)
+def test_a_list_comes_back_whatever_was_done_to_it(steps: list[tuple[str, int, Any]]) -> None:
+    with StatecoreSaver.from_conn_string(":memory:", key=KEY) as saver:
+        items: list[Any] = []
+        for number, (what, at, item) in enumerate(steps, 1):
+            if what == "in place":
+                items.append(item)
+            elif what == "append":
+                items = [*items, item]
+            elif what == "replace" and items:  # by what is perhaps equal, but not the same
+                items = [*items[: at % len(items)], item, *items[at % len(items) + 1 :]]
+            elif what == "drop":
+                items = items[: at % (len(items) + 1)]
+            elif what in ("read", "go on") and (found := saver.get_tuple(config())):
+                read = found.checkpoint["channel_values"]["items"]
+                items = read if what == "go on" else items
+            put(saver, number, number - 1 or None, items=items)
+
+            found = saver.get_tuple(config(number))
+            assert found is not None
+            assert same(found.checkpoint["channel_values"]["items"], items)

@@ -47,11 +47,11 @@ class Grown:
         self.items = items
         self.ids = set(map(id, items))
 
-    def more(self, items: list[Any], packed: Packed) -> Grown:
-        """Return what is seen now, where the list grew."""
-        self.ids.update(map(id, items[len(self.items) :]))
-        self.items, self.packed = items, packed
-        return self
+    def grow(self, added: list[Any], packed: Packed) -> None:
+        """Take in what the list has behind its old items now."""
+        self.ids.update(map(id, added))
+        self.items += added  # a copy of a long one would touch every object in it
+        self.packed = packed
 
 
 class Growth:
@@ -82,31 +82,44 @@ class Growing:
         self._lists = lists
         self._place = place
         self._written = set(map(id, written))
-        self._grew: set[str] = set()
+        self._grew: dict[str, tuple[Grown, Packed | None, list[Any]]] = {}
+        self._seen: dict[str, list[Any]] = {}
+
+    def knows(self, key: str, packed: Packed | None) -> bool:
+        """Tell whether the list of a value was seen."""
+        known = self._lists.get((*self._place, key))
+        return known is not None and known.packed is packed
 
     def added(self, key: str, old: Packed | None, items: list[Any]) -> list[Any] | None:
         """Return what a list has behind its old items; ``None`` where that can't be told."""
         known = self._lists.get((*self._place, key))
         if known is None or known.packed is not old or len(items) < len(known.items):
             return None
+        more = items[len(known.items) :]  # first: a reducer may go on with the list meanwhile
         if not self._written.isdisjoint(known.ids) or not all(map(is_, known.items, items)):
             return None
-        self._grew.add(key)
-        return items[len(known.items) :]
+        self._grew[key] = known, old, more
+        return more
 
-    def learn(self, state: AgentState, lists: Mapping[str, list[Any]]) -> None:
-        """Know lists again by what they are in a state; nobody changes them from now on."""
-        for key, items in lists.items():
+    def see(self, key: str, items: list[Any]) -> None:
+        """Take note of a list, which nobody changes from now on."""
+        self._seen[key] = items
+
+    def learn(self, state: AgentState) -> None:
+        """Know the lists again, that grew or were seen, by what they are in a state."""
+        for key, (known, before, more) in self._grew.items():
             packed, place = state.packed(key), (*self._place, key)
-            known = self._lists.get(place)
-            if packed is None or (known is not None and known.packed is packed):
+            if packed is None or self._lists.get(place) is not known or known.packed is not before:
+                self._lists.pop(place, None)  # others went on meanwhile
                 continue
-            if not is_list(packed):
-                continue  # a serialized tuple, say, which comes back as a list
-            grew = known is not None and key in self._grew
-            self._lists[place] = (
-                known.more(items, packed) if known and grew else Grown(packed, items)
-            )
+            known.grow(more, packed)
+            self._lists.move_to_end(place)
+        for key, items in self._seen.items():
+            packed, place = state.packed(key), (*self._place, key)
+            # A serialized tuple, say, comes back as a list.
+            if packed is None or self.knows(key, packed) or not is_list(packed):
+                continue
+            self._lists[place] = Grown(packed, items)
             self._lists.move_to_end(place)
         while len(self._lists) > _LISTS_MAX:
             self._lists.popitem(last=False)
@@ -120,8 +133,8 @@ def change_of(
     values: Mapping[str, Any],
     objects: Objects,
     growing: Growing,
-) -> tuple[Change, dict[str, list[Any]]]:
-    """Return what a checkpoint changes, and its lists by key.
+) -> Change:
+    """Return what a checkpoint changes.
 
     Args:
         namespace: of the checkpoint.
@@ -133,19 +146,19 @@ def change_of(
         growing: knows lists again.
     """
     state, operations = base.state, dict[str, Operation]()
-    lists: dict[str, list[Any]] = {}
     unchanged = _unchanged(envelope, base.envelope)
     for name, thing in values.items():
         if type(thing) is not list and name in unchanged:
             continue
+        operation: Operation | None = None
         key = layout.channel_key(namespace, name)
-        if type(thing) is list:
-            # A reducer may go on with the list itself, even while this is recorded.
-            thing = lists[key] = thing.copy()  # noqa: PLW2901
-            if name in unchanged:
-                continue
         old = state.packed(key)
-        operation = _operation(key, old, thing, objects, growing)
+        if type(thing) is not list:
+            operation = _difference(old, thing, objects)
+        elif name not in unchanged:
+            operation = _growth(key, old, thing, objects, growing)
+        elif not growing.knows(key, old):
+            growing.see(key, thing.copy())
         if operation is not None:
             operations[key] = operation
     for name in before.channels if before else ():
@@ -159,7 +172,7 @@ def change_of(
     run = envelope.metadata.get("run_id")
     if isinstance(run, str) and state.packed(layout.run_key(run)) is None:
         operations[layout.run_key(run)] = Put(pack(value=True))
-    return Change(operations), lists
+    return Change(operations)
 
 
 def says_nothing(change: Change) -> bool:
@@ -180,15 +193,22 @@ def _unchanged(envelope: Envelope, before: Envelope | None) -> set[str]:
     return known.intersection(before.channels)
 
 
-def _operation(
-    key: str, old: Packed | None, thing: Any, objects: Objects, growing: Growing
+def _growth(
+    key: str, old: Packed | None, items: list[Any], objects: Objects, growing: Growing
 ) -> Operation | None:
+    """Return what leads from an old list to a new one; ``None`` where it is the same."""
+    added = growing.added(key, old, items)
+    if added is None:
+        items = items.copy()  # a reducer may go on with the list itself, even while it is recorded
+        growing.see(key, items)
+        return _difference(old, items, objects)
+    if not added:
+        return None
+    return Extend(len(added), b"".join([objects.packed(item) for item in added]))
+
+
+def _difference(old: Packed | None, thing: Any, objects: Objects) -> Operation | None:
     """Return what leads from an old value to a new one; ``None`` where it is the same."""
-    if type(thing) is list:
-        added = growing.added(key, old, thing)
-        if added is not None:
-            items = [objects.packed(item) for item in added]
-            return Extend(len(items), b"".join(items)) if items else None
     new = objects.packed(thing)
     if old is None:
         return Put(new)

@@ -172,9 +172,7 @@ class Thread:
             before = Envelope.of(place.state, namespace)
             made = envelope.following(before)
             growing = self._growth.of(self._id, place.manager.branch_name, held.things)
-            change, grown = change_of(
-                namespace, made, before, place, values, self._objects, growing
-            )
+            change = change_of(namespace, made, before, place, values, self._objects, growing)
             if parent is not None and place.envelope is not None:
                 change = self._with_writes(change, namespace, parent, place, held.writes)
             name = event_id(namespace, made.id, again)
@@ -186,13 +184,13 @@ class Thread:
                 continue  # somebody was faster: it may still be only their tasks' writes
             if version > place.state.version:
                 after = await place.manager.at(version)
-                growing.learn(after, grown)
+                growing.learn(after)
                 layout.remember(after, namespace, made)
                 return
             known = await place.manager.at(version)
             there = Place(place.manager, known, None)
             told = Envelope.of(known, namespace)
-            change, _ = change_of(namespace, made, told, there, values, self._objects, growing)
+            change = change_of(namespace, made, told, there, values, self._objects, growing)
             if says_nothing(change):
                 return  # put before: a retry
             again += 1  # put before with other content, which this replaces
@@ -273,7 +271,11 @@ class Thread:
         growing = self._growth.of(*on, ())
         made = self.tuple_of(found, heads[0][1], Copies(self._library, on, self._objects))
         if last is place.state or checkpoint_id is None:
-            growing.learn(place.state, _lists(namespace, made))
+            for name, thing in made.checkpoint["channel_values"].items():
+                key = layout.channel_key(namespace, name)
+                if type(thing) is list and not growing.knows(key, place.state.packed(key)):
+                    growing.see(key, thing.copy())  # the caller may change it
+            growing.learn(place.state)
         return made
 
     def tuple_of(self, found: Found, head: AgentState, shelf: Shelf | Copies) -> CheckpointTuple:
@@ -355,12 +357,3 @@ class Thread:
     async def hide(self, hidden: Hidden) -> None:
         """Record which checkpoints are hidden."""
         await self._places.main.set_state(layout.HIDDEN, hidden.value(), reason="deleted or pruned")
-
-
-def _lists(namespace: str, made: CheckpointTuple) -> dict[str, list[Any]]:
-    values = made.checkpoint["channel_values"]
-    return {
-        layout.channel_key(namespace, name): thing.copy()  # the caller may change it
-        for name, thing in values.items()
-        if type(thing) is list
-    }
