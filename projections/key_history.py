@@ -20,6 +20,8 @@ from statecore.stream import Stream, clear_tag, id_tag
 class StoredKeyHistory:
     """The history that the log keeps."""
 
+    refuses_known_ids = True
+
     def __init__(self, kept: KeptHistory) -> None:
         self._kept = kept
 
@@ -68,6 +70,8 @@ class _Folded:
 
 class FoldedKeyHistory:
     """The history folded in memory, from every event the engine opens."""
+
+    refuses_known_ids = False
 
     def __init__(self) -> None:
         self._streams: defaultdict[bytes, _Folded] = defaultdict(_Folded)

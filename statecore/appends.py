@@ -9,7 +9,6 @@ from uuid import UUID
 
 from statecore.access import FULL
 from statecore.change import Change
-from statecore.codec import Record
 from statecore.codec.record import (
     ARCHIVES,
     BIRTH,
@@ -87,6 +86,7 @@ class Append:
         "authority",
         "base",
         "birth",
+        "came_back",
         "change",
         "done",
         "error",
@@ -95,7 +95,6 @@ class Append:
         "metadata",
         "notify",
         "reads",
-        "record",
         "source",
         "stream",
         "subject",
@@ -142,7 +141,7 @@ class Append:
         if options:
             self._take(options)
         self.version = 0
-        self.record: Record | None = None
+        self.came_back = False  # from a commit that refused it
         self.error: BaseException | None = None
         self.done = False
         self.notify: Callable[[Append], None] | None = None

@@ -111,14 +111,22 @@ class Pending:
             self._cleared = self._history.last_cleared(self.stream, committed) if committed else 0
         return self._cleared
 
-    def find_id(self, event_id: str) -> int:
-        """Return the version of the event with an id; 0 for none."""
+    def find_id(self, event_id: str, *, certainly: bool) -> int:
+        """Return the version of the event with an id; 0 for none.
+
+        Args:
+            event_id: the id.
+            certainly: whether to look for it where the commit refuses it, too.
+        """
         for record in self.records:
             if record.event_id == event_id:
                 return record.version
         if self._committed == 0:
             return 0
-        return self._history.find_id(self.stream, event_id) or self._find_own_id(event_id)
+        known = 0
+        if certainly or not self._history.refuses_known_ids:
+            known = self._history.find_id(self.stream, event_id)
+        return known or self._find_own_id(event_id)
 
     def _find_own_id(self, event_id: str) -> int:
         """Find an id that a writer gave, which no index holds, among the last events.

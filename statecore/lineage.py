@@ -46,6 +46,10 @@ class InheritedKeyHistory:
             after = stream.fork
         return versions + own(stream, after, until) if until > after and stream.key else versions
 
+    @property
+    def refuses_known_ids(self) -> bool:
+        return self._own.refuses_known_ids
+
     def find_id(self, stream: Stream, event_id: str) -> int:
         return self._own.find_id(stream, event_id) if stream.key else 0
 

@@ -175,7 +175,7 @@ def join_map(fields: Mapping[str, Packed]) -> bytes:
     """Return the packed map of these packed fields."""
     parts = [_header(len(fields), 0x80, 0xDE)]
     for key, value in fields.items():
-        parts += (_pack_key(key), to_bytes(value))
+        parts += (_pack_key(key), value if type(value) is bytes else to_bytes(value))
     if len(fields) > _SPLIT_FIELDS_MAX:
         return b"".join(parts)
     joined = SplitMap(b"".join(parts))

@@ -133,9 +133,13 @@ class StateReader:
             VersionNotFound, TagNotFound: there is no such moment.
             Expired, Erased: the state has ended, or what came before that moment was erased.
         """
-        await self._load()
+        if not self.is_loaded:
+            await self._load()
         sees = self._guard.sight(Permission.READ if point is None else Permission.HISTORY)
         timeline, stream, version = self._engine.timeline, self._stream, self._version(point)
+        root = stream.root  # once: others write
+        if root.version == version:
+            return self._state(root, sees)
         if timeline.is_near(stream, version):
             return self._state(timeline.root_at(stream, version), sees)
         return self._state(await self._engine.waiter.away(timeline.root_at, stream, version), sees)

@@ -64,8 +64,11 @@ class Scribe:
             accepted = [append for append in batch if page.try_append(append)]
             if accepted:
                 written = page.commit()
-                self._writer = page.writer if page.last_number < _SEQUENCES_MAX else None
+                if written:  # else a new writer is not registered
+                    self._writer = page.writer if page.last_number < _SEQUENCES_MAX else None
                 accepted = [append for append in accepted if append.stream.id not in written]
+                for append in accepted:
+                    append.came_back = True
         if page.expired:
             self.erase(lambda: self._ring.expired(self._clock()), reason=EXPIRED)
         return accepted + page.postponed
@@ -176,12 +179,7 @@ class _Page:
             self._require_access(append, append.change, pending.root)
             if append.subject is not None:
                 pending.require_subject(append.subject)
-            if append.event_id is not None and (version := pending.find_id(append.event_id)):
-                append.version = version  # done before: a retry after a lost answer
-                return False
-            if append.base is not None:
-                pending.require_no_conflict(append, append.base)
-            self._append(pending, append)
+            return self._append_once(pending, append)
         except StoreFailure:
             raise  # of the whole turn
         except Exception as error:
@@ -191,6 +189,25 @@ class _Page:
             else:
                 self._streams.tally.refused += 1
             return False
+
+    def _append_once(self, pending: Pending, append: Append) -> bool:
+        """Append an event, unless it is there already: this is a retry after a lost answer.
+
+        Nearly none is. The commit refuses what is there, so that it is only looked for once that
+        happened, or where the append would be refused for another reason.
+        """
+        if _is_there(pending, append, certainly=append.came_back):
+            return False
+        try:
+            if append.base is not None:
+                pending.require_no_conflict(append, append.base)
+            self._append(pending, append)
+        except StoreFailure:
+            raise
+        except Exception:
+            if _is_there(pending, append, certainly=True):
+                return False
+            raise
         return True
 
     def _require_access(self, append: Append, change: Change, root: Root) -> None:
@@ -249,7 +266,7 @@ class _Page:
         record = Record(version, stored, stream.sealer, body)
         past = join(root.past, record.past) if append.source else root.past
         pending.advance(Root(version, time, cells, weight, tags_after, record, past), record)
-        append.version, append.record = version, record
+        append.version = version
 
     def _new_key(self, stream: Stream, expires: int | None, version: int) -> DataKey:
         """Return a data key from a version on, kept before where a try failed."""
@@ -294,3 +311,11 @@ class _Page:
                     tally.stored_bytes += len(record.stored)
         tally.batch_events.note(events)
         tally.commit_seconds.note(seconds)
+
+
+def _is_there(pending: Pending, append: Append, *, certainly: bool) -> bool:
+    """Tell whether an event with the id of an append is there, and have the append say where."""
+    if append.event_id is None:
+        return False
+    append.version = pending.find_id(append.event_id, certainly=certainly)
+    return append.version > 0

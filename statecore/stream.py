@@ -228,6 +228,10 @@ def clear_tag(data_key: DataKey) -> bytes:
 class KeyHistory(Protocol):
     """Which versions touched a key. A clear touches every key at once and is asked for apart."""
 
+    @property
+    def refuses_known_ids(self) -> bool:
+        """Whether a turn commits nothing where the id of one of its events is there already."""
+
     def last_touched(self, stream: Stream, key: str, at: int) -> tuple[int, int]:
         """Return the last version up to ``at`` that touched a key, 0 for none, and a version from
         ``at`` on until which it certainly is the last."""

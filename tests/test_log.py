@@ -171,6 +171,46 @@ def test_a_retry_with_the_same_id_does_nothing(agent: BlockingManager) -> None:
     assert next(iter(agent.history())).id == "payment-42"
 
 
+def test_a_retry_is_known_whatever_would_refuse_it_now(agent: BlockingManager) -> None:
+    agent.set_state("n", 1, event_id="set", expected_version=0)
+    agent.extend("list", ["a"], event_id="extend")
+    agent.set_state("list", "no list any more")
+
+    assert agent.set_state("n", 1, event_id="set", expected_version=0) == 1
+    assert agent.extend("list", ["a"], event_id="extend") == 2
+    assert agent.get_state("list") == "no list any more"
+    assert agent.version() == 3
+
+
+def test_a_retry_takes_nobody_else_along(backend: str, tmp_path: Path) -> None:
+    async def work() -> None:
+        async with opening(backend, tmp_path) as store:
+            agents = [store.manager(f"agent-{number}") for number in range(20)]
+            await asyncio.gather(*(agent.add("n", 1, event_id="first") for agent in agents))
+            again = (agent.add("n", 1, event_id="first") for agent in agents[::3])
+            others = (agent.add("n", 2) for agent in agents)
+            await asyncio.gather(*again, *others)
+            assert [await agent.get_state("n") for agent in agents] == [3] * len(agents)
+            assert [await agent.version() for agent in agents] == [2] * len(agents)
+
+    asyncio.run(work())
+
+
+def test_what_is_written_behind_a_retry_can_be_read(path: Path) -> None:
+    with statecore.open(path, key=KEY) as store:
+        store.manager("agent").add("n", 1, event_id="once")
+    with statecore.open(path, key=KEY) as store:
+        agent = store.manager("agent")
+        assert agent.add("n", 1, event_id="once") == 1  # takes back that it began to write here
+        agent.add("n", 10)
+        store.manager("other").set_state("k", "v")
+    with statecore.open(path, key=KEY) as store:
+        assert [event.version for event in store.manager("agent").history()] == [1, 2]
+        assert store.manager("agent").get_state("n") == 11
+        assert store.manager("other").get_state("k") == "v"
+    assert statecore.verify(path, depth="contents", key=KEY).findings == []
+
+
 def test_ids_are_recognised_after_reopening(path: Path) -> None:
     with statecore.open(path, key=KEY) as store:
         agent = store.manager("agent")

@@ -183,6 +183,25 @@ def test_ids_are_found_again(log: LogStore) -> None:
     assert history.find_id(TWO, ID) == 0
 
 
+def test_nothing_is_committed_beside_an_id_that_is_there(log: LogStore) -> None:
+    if log.history is None:
+        pytest.skip("this log keeps no ids; the engine folds them")
+    with log.turn() as turn:
+        turn.append(ONE, 1, b"1", (), ID)
+        assert turn.commit() == {ONE}
+
+    with log.turn() as turn:
+        turn.append(TWO, 1, b"1", (KEY_A,), ID)
+        turn.append(ONE, 2, b"2", (KEY_A,), ID)
+        assert turn.commit() == set()
+
+    assert (log.version(ONE), log.version(TWO)) == (1, 0)
+    assert log.history.touched(TWO, KEY_A, 0, 9) == []
+    with log.turn() as turn:  # the id is of one stream
+        turn.append(TWO, 1, b"1", (KEY_A,), ID)
+        assert turn.commit() == {TWO}
+
+
 def test_snapshots_are_kept_found_and_dropped(log: LogStore) -> None:
     append(log, *((ONE, version) for version in range(1, 10)))
     with log.turn() as turn:

@@ -44,22 +44,10 @@ def whole_value(code: int, argument: Any) -> bytes | None:
 
 def write_operation(operation: Operation) -> tuple[int, Any]:
     """Return the code and the argument of an operation."""
-    match operation:
-        case Put(packed):
-            return PUT, to_bytes(packed)
-        case Remove():
-            return REMOVED, None
-        case Extend(count, items):
-            return EXTEND, (count, items)
-        case Splice(at, delete, count, items):
-            return SPLICE, (at, delete, count, items)
-        case Add(amounts):
-            return ADD, (pack(list(amounts)),)
-        case Patch(change):
-            return PATCH, (change.cleared, write_operations(change))
-        case Steps(operations):
-            return STEPS, (tuple(map(write_operation, operations)),)
-    raise TypeError(f"not an operation: {type(operation).__name__}")
+    writer = _WRITERS.get(type(operation))
+    if writer is None:
+        raise TypeError(f"not an operation: {type(operation).__name__}")
+    return writer(operation)
 
 
 def write_operations(change: Change) -> Wire:
@@ -118,6 +106,15 @@ def rows(wire: Wire) -> Iterator[tuple[str, int, int, Any]]:
     return zip(*(iter(wire),) * STRIDE, strict=True)
 
 
+_WRITERS: Final[dict[type, Callable[[Any], tuple[int, Any]]]] = {
+    Put: lambda put: (PUT, to_bytes(put.packed)),
+    Remove: lambda _: (REMOVED, None),
+    Extend: lambda extend: (EXTEND, (extend.count, extend.items)),
+    Splice: lambda each: (SPLICE, (each.at, each.delete, each.count, each.items)),
+    Add: lambda add: (ADD, (pack(list(add.amounts)),)),
+    Patch: lambda patch: (PATCH, (patch.change.cleared, write_operations(patch.change))),
+    Steps: lambda steps: (STEPS, (tuple(map(write_operation, steps.operations)),)),
+}
 _READERS: Final[dict[int, Callable[[Any], Operation]]] = {
     PUT: Put,
     REMOVED: lambda _: REMOVE,

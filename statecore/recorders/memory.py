@@ -200,6 +200,8 @@ class MemoryTurn:
         self._log.notify_all()
 
     def commit(self) -> set[bytes]:
+        if any(self._log.find_id(stream, tag) for stream, _, _, _, tag in self._events if tag):
+            return set()
         for stream in self._dropped:
             self._log.drop_derived(stream)
         for snapshot in self._snapshots:

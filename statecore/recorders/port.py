@@ -138,7 +138,8 @@ class Turn(Protocol):
     def commit(self) -> set[bytes]:
         """Make it all durable; return the streams appended to.
 
-        A stream that another writer was faster in is left out: nothing of it was written.
+        A stream that another writer was faster in is left out: nothing of it was written. Where the
+        log keeps a history and the id of an event is there already, nothing is written at all.
         """
 
     def __enter__(self) -> Self:

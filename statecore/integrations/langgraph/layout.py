@@ -33,6 +33,7 @@ HIDDEN: Final = _OURS + "hidden"
 _CHECKPOINT: Final = _OURS + "checkpoint"
 
 _NOTHING: Final = object()
+_FIXED: Final = frozenset({str, int})  # what is the same object is the same value
 _KNOWN_MAX: Final = 512
 _known: Final[dict[bytes, tuple[dict[str, Any], Envelope]]] = {}  # what was read last, by bytes
 _VERSION_WITH_TIME: Final = 6
@@ -187,9 +188,12 @@ def _keep(packed: bytes, known: tuple[dict[str, Any], Envelope]) -> tuple[dict[s
 
 def change_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> Change:
     """Return what leads from one map to another, field by field."""
-    operations: dict[str, Operation] = {key: REMOVE for key in before if key not in after}
+    gone = () if before.keys() <= after.keys() else [key for key in before if key not in after]
+    operations: dict[str, Operation] = dict.fromkeys(gone, REMOVE)
     for key, new in after.items():
         old, kind = before.get(key, _NOTHING), type(new)
+        if old is new and kind in _FIXED:
+            continue  # most are, of many versions
         if type(old) is kind and kind is dict:
             inner = change_between(old, new)
             if inner.operations:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final, Self
 
 from langchain_core.runnables import RunnableConfig
@@ -34,6 +34,7 @@ from statecore.store import BlockingStore, StateStore
 from statecore.waiting import run, run_each
 
 LINGER_SECONDS: Final = 0.05
+_AT_HAND: Final = 16  # threads; of more, their states are kept as the store's own limit says
 
 
 class StatecoreSaver(BaseCheckpointSaver[Any]):
@@ -71,7 +72,7 @@ class StatecoreSaver(BaseCheckpointSaver[Any]):
         super().__init__(serde=serde)
         self._tasks = store.for_tasks()
         self._blocking = store.blocking().store
-        self._actor = actor
+        self._manager = lru_cache(_AT_HAND)(partial(StateStore.manager, actor=actor))
         self._prefix = prefix
         self._linger = linger_seconds
         self._buffer = Buffer()
@@ -365,7 +366,7 @@ class StatecoreSaver(BaseCheckpointSaver[Any]):
         return 1 if current is None else int(current) + 1
 
     def _thread(self, thread_id: str, store: StateStore) -> Thread:
-        manager = store.manager(self._prefix + thread_id, actor=self._actor)
+        manager = self._manager(store, self._prefix + thread_id)
         objects = Objects(self.serde)
         memory = self._buffer, self._growth, self._library, self._served
         return Thread(thread_id, manager, objects, *memory)

@@ -13,7 +13,7 @@ from langgraph.checkpoint.base import WRITES_IDX_MAP, PendingWrite, writes_sort_
 from statecore.agent_state import AgentState
 from statecore.integrations.langgraph.layout import late_key, tight, writes_key
 from statecore.integrations.langgraph.objects import Objects
-from statecore.packed import thaw
+from statecore.packed import Packed, thaw, to_bytes
 from statecore.values import Value
 
 
@@ -59,8 +59,16 @@ def as_value(writes: Mapping[Place, Write], checkpoint_id: str) -> Value:
 def kept(state: AgentState, namespace: str, checkpoint_id: str) -> Writes:
     """Return what tasks wrote since a checkpoint that stands by it, or by its child."""
     packed = state.packed(writes_key(namespace))
-    value: Any = [""] if packed is None else thaw(packed)
+    if packed is None or not _may_name(packed, checkpoint_id):
+        return {}
+    value: Any = thaw(packed)
     return _read(value[1:]) if str(value[0]) == checkpoint_id else {}
+
+
+def _may_name(packed: Packed, checkpoint_id: str) -> bool:
+    """Tell whether packed writes may be those since a checkpoint: they say its id somewhere."""
+    known = tight(checkpoint_id)
+    return (known.encode() if isinstance(known, str) else known.bytes) in to_bytes(packed)
 
 
 def late(state: AgentState, namespace: str, checkpoint_id: str) -> Writes:
