@@ -126,8 +126,8 @@ def test_names_are_lost_from_the_last_to_the_first() -> None:
 
 
 def test_a_fault_that_hangs_is_a_violation(tmp_path: Path) -> None:
-    hangs = Fault("kill", FAULTS[0].cause, times=1, times_brief=1, seconds_max=1)
+    hangs = Fault("kill", FAULTS[0].cause, times=1, times_brief=1, case_seconds_max=0.01)
 
     outcome = cause(hangs, tmp_path, 1_000_000, 0, SEED)
 
-    assert outcome.violations == ["hangs: no end after 1 s"]
+    assert outcome.violations == ["hangs: no end of a case after 0.01 s"]

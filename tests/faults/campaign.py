@@ -10,8 +10,10 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from tests.conftest import environment
@@ -40,25 +42,25 @@ from tests.faults.space import fill_the_disk
 EVERY = 1_000_000  # more cases than there are
 
 FAULTS = [
-    Fault("kill", kill_writers, 1000, 30, 600),
-    Fault("power", pull_the_plug, 500, 10, 600),
-    Fault("power-life", pull_the_plug_at_each_step, EVERY, 10, 600),
-    Fault("full", fill_the_disk, 60, 0, 300),
-    Fault("error", fail_calls, EVERY, 0, 1800),
-    Fault("flip", flip_bits, EVERY, 200, 3600),
-    Fault("cut", cut_files, EVERY, 100, 3600),
-    Fault("clock", set_the_clock, 20, 2, 300),
-    Fault("reader", hold_readers, 5000, 1200, 600),
-    Fault("crowd", crowd, 10, 1, 300),
-    Fault("fork", fork_while_writing, 100, 5, 300),
-    Fault("read-only", write_protect, 20, 1, 300),
-    Fault("backup-kill", kill_backups, 300, 10, 600),
-    Fault("backup-step", kill_backups_at_each_step, EVERY, 5, 600),
-    Fault("backup-power", pull_the_plug_on_backups, EVERY, 5, 600),
-    Fault("backup-flip", flip_bits_of_backups, EVERY, 40, 3600),
-    Fault("backup-cut", cut_backups, EVERY, 40, 3600),
-    Fault("backup-mix", mix_backups, 1000, 40, 600),
-    Fault("backup-shared", share_a_place, 300, 10, 600),
+    Fault("kill", kill_writers, 1000, 30),
+    Fault("power", pull_the_plug, 500, 10),
+    Fault("power-life", pull_the_plug_at_each_step, EVERY, 10),
+    Fault("full", fill_the_disk, 60, 0),
+    Fault("error", fail_calls, EVERY, 0),
+    Fault("flip", flip_bits, EVERY, 200),
+    Fault("cut", cut_files, EVERY, 100),
+    Fault("clock", set_the_clock, 20, 2),
+    Fault("reader", hold_readers, 5000, 1200),
+    Fault("crowd", crowd, 10, 1),
+    Fault("fork", fork_while_writing, 100, 5),
+    Fault("read-only", write_protect, 20, 1),
+    Fault("backup-kill", kill_backups, 300, 10),
+    Fault("backup-step", kill_backups_at_each_step, EVERY, 5),
+    Fault("backup-power", pull_the_plug_on_backups, EVERY, 5),
+    Fault("backup-flip", flip_bits_of_backups, EVERY, 40),
+    Fault("backup-cut", cut_backups, EVERY, 40),
+    Fault("backup-mix", mix_backups, 1000, 40),
+    Fault("backup-shared", share_a_place, 300, 10),
 ]
 
 
@@ -86,33 +88,39 @@ def cause(fault: Fault, folder: Path, times: int, seconds: float, seed: int) -> 
         seed: of all that is random.
     """
     outcome = Outcome(fault.name, fault.title, seed)
-    order = {"fault": fault.name, "times": times, "seconds": seconds, "seed": seed}
+    order = {
+        "fault": fault.name,
+        "times": times,
+        "seconds": seconds,
+        "seed": seed,
+        "case_seconds_max": fault.case_seconds_max,
+    }
     command = [sys.executable, "-m", "tests.faults.one", json.dumps(order), str(folder)]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env=environment(), start_new_session=True
-    )
-    try:
-        told, _ = process.communicate(timeout=seconds + fault.seconds_max)
-    except subprocess.TimeoutExpired:
-        outcome.violations.append(f"hangs: no end after {seconds + fault.seconds_max:.0f} s")
+    with TemporaryFile("w+") as told:
+        process = subprocess.Popen(command, stdout=told, env=environment(), start_new_session=True)
+        try:
+            ended = process.wait()
+        finally:
+            _end_session(process)
+            unmount_below(folder)
+        told.seek(0)
+        lines = told.read().splitlines()
+    if ended == -signal.SIGALRM:
+        outcome.violations.append(f"hangs: no end of a case after {fault.case_seconds_max:g} s")
         return outcome
-    finally:
-        _end_session(process)
-        unmount_below(folder)
-    return _read(outcome, told, process.returncode)
+    return _read(outcome, lines, ended)
 
 
-def _end_session(process: subprocess.Popen[str]) -> None:
+def _end_session(process: subprocess.Popen[bytes]) -> None:
     """Leave none of the processes that a fault started."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
         return
-    process.communicate()
+    process.wait()
 
 
-def _read(outcome: Outcome, told: str, ended: int) -> Outcome:
-    lines = told.splitlines()
+def _read(outcome: Outcome, lines: Sequence[str], ended: int) -> Outcome:
     if ended or not lines:
         outcome.violations.append(f"the process that causes it ended with {ended}")
         return outcome

@@ -1,8 +1,9 @@
-"""What a fault is: something caused many times over, what must hold each time, and a deadline."""
+"""What a fault is: something caused many times over, and what must hold each time."""
 
 from __future__ import annotations
 
 import random
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +24,7 @@ class Fault:
     cause: Callable[[Trial], None]
     times: int  # in a campaign
     times_brief: int  # in the ordinary suite; 0 where that has tests of its own
-    seconds_max: int  # until it counts as a hang
+    case_seconds_max: float = 300.0  # until it counts as a hang
 
     @property
     def title(self) -> str:
@@ -39,13 +40,15 @@ class Trial:
     times: int
     chance: random.Random
     until: float = float("inf")  # by the monotonic clock; no case begins later
+    case_seconds_max: float = 0.0  # until SIGALRM ends the process; 0 for no limit
     done: int = 0
     proved: Counter[str] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
 
     @property
     def goes_on(self) -> bool:
-        """Whether there is to be another case."""
+        """Whether there is to be another case, for which the time begins now."""
+        self.watch()
         return self.done < self.times and time.monotonic() < self.until
 
     def cases(self, every: Sequence[_Case]) -> Iterator[_Case]:
@@ -60,7 +63,12 @@ class Trial:
             if time.monotonic() >= self.until:
                 return
             self.done += 1
+            self.watch()
             yield every[number]
+
+    def watch(self) -> None:
+        """Give what comes now the time that one case has."""
+        signal.setitimer(signal.ITIMER_REAL, self.case_seconds_max)
 
     def prove(self, what: str, number: int = 1) -> None:
         """Count what was seen."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import random
+import signal
 import sys
 import time
 import traceback
@@ -23,6 +25,9 @@ def main() -> None:
     started = time.monotonic()
     if order["seconds"]:
         trial.until = started + order["seconds"]
+    trial.case_seconds_max = order["case_seconds_max"]
+    faulthandler.register(signal.SIGALRM, chain=True)  # say where it hangs, then end by it
+    trial.watch()
     skipped = ""
     try:
         fault.cause(trial)
