@@ -235,7 +235,7 @@ def _look_inside(
         found.find("unreadable", Severity.DAMAGE, str(error), _SALVAGE, type(error))
         return False
     try:
-        last = file.all("SELECT CAST(state AS BLOB) FROM events ORDER BY position DESC LIMIT 1")
+        last = file.all(_LAST_EVENT)
         found.last_event = read_time(last[0][0]) if last else 0
     except (StatecoreError, LookupError, ValueError):
         found.notes.append("the last event does not tell its time")
@@ -259,6 +259,13 @@ def _look_inside(
     return not report.findings
 
 
+_LAST_EVENT: Final = (
+    "SELECT coalesce(CAST(state AS BLOB), x'') FROM events ORDER BY position DESC LIMIT 1"
+)
+_STREAMS: Final = (
+    "SELECT CAST(name AS BLOB) FROM streams WHERE length(CAST(name AS BLOB)) = 16"
+    " AND id IN (SELECT stream FROM events)"
+)
 _ROLLED_BACK: Final = "find out who replaced the file by an older one, and where the newer one is"
 
 
@@ -298,8 +305,7 @@ def _compare_keys(found: Examination, streams: list[bytes]) -> None:
     except StatecoreError:
         return  # told before
     try:
-        sql = "SELECT CAST(name AS BLOB) FROM streams WHERE id IN (SELECT stream FROM events)"
-        without = {name for (name,) in file.all(sql) if len(name) == 16} - {*streams}
+        without = {name for (name,) in file.all(_STREAMS)} - {*streams}
     except StatecoreError:
         return  # told before
     finally:

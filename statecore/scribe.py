@@ -13,7 +13,7 @@ from statecore.change import Change
 from statecore.codec import Record, Sealer, Writer, pack_body, read_epoch, read_time
 from statecore.codec.record import TYPE, make_body
 from statecore.conflicts import Pending
-from statecore.errors import Conflict, LimitExceeded, StoreFailure
+from statecore.errors import Conflict, Damage, LimitExceeded, StoreFailure
 from statecore.events import EXPIRED, EventType, join
 from statecore.gate import Gate
 from statecore.judge import Judge
@@ -27,6 +27,11 @@ from statecore.values import EVENT_BYTES_MAX
 from statecore.xaes import PREFIX_BYTES
 
 _SEQUENCES_MAX: Final = (1 << 32) - (1 << 20)  # an event's id has four bytes for it
+
+_CONTRADICTION: Final = (
+    "the log refuses an event though nobody was faster: an index of it is damaged; nothing was"
+    " written; statecore doctor says what to do"
+)
 
 
 class Scribe:
@@ -61,17 +66,29 @@ class Scribe:
             page = _Page(
                 self._streams, self._gate, self._judge, turn, writer, self._freshness, time, now
             )
-            accepted = [append for append in batch if page.try_append(append)]
+            alone = len(batch) == 1
+            accepted = [append for append in batch if page.try_append(append, alone=alone)]
             if accepted:
                 written = page.commit()
                 if written:  # else a new writer is not registered
                     self._writer = page.writer if page.last_number < _SEQUENCES_MAX else None
-                accepted = [append for append in accepted if append.stream.id not in written]
-                for append in accepted:
-                    append.came_back = True
+                refused = [append for append in accepted if append.stream.id not in written]
+                accepted = [each for each in refused if self._may_try_again(each, turn.freshness)]
         if page.expired:
             self.erase(lambda: self._ring.expired(self._clock()), reason=EXPIRED)
         return accepted + page.postponed
+
+    def _may_try_again(self, append: Append, freshness: int) -> bool:
+        """Tell whether to try again what a commit refused; else its caller is told why not.
+
+        Somebody was faster, or its id is there: it is looked up from now on. Where neither is so,
+        an index contradicts what is read, and would do so for ever.
+        """
+        if append.came_back and freshness >= 0 and not self.others_wrote:
+            append.fail(Damage(_CONTRADICTION))
+            return False
+        append.came_back = True
+        return True
 
     def erase(
         self,
@@ -95,7 +112,10 @@ class Scribe:
             ending = [each for each in chosen if self._end(turn, each, writer, body)]
             ended = set(chosen) - set(ending)
             if ending:
-                ended |= turn.commit()
+                written = turn.commit()
+                if not written and turn.freshness >= 0:  # nobody can have been faster
+                    raise Damage(_CONTRADICTION)
+                ended |= written
                 self._writer = writer
             self._ring.destroy(dict.fromkeys(ended, EVERYTHING))
             for stream_id in ended:
@@ -166,8 +186,13 @@ class _Page:
         self._pending: dict[Stream, Pending] = {}
         self._refreshed: set[Stream] = set()  # for logs that can't tell whether they are fresh
 
-    def try_append(self, append: Append) -> bool:
-        """Append one event, or say to its caller why not."""
+    def try_append(self, append: Append, *, alone: bool) -> bool:
+        """Append one event, or say to its caller why not.
+
+        Args:
+            append: what to record.
+            alone: whether nothing else is written in this turn.
+        """
         try:
             pending = self._pending.get(append.stream) or self._pending_of(append.stream)
             if append.stream.has_lost_its_past:
@@ -179,7 +204,7 @@ class _Page:
             self._require_access(append, append.change, pending.root)
             if append.subject is not None:
                 pending.require_subject(append.subject)
-            return self._append_once(pending, append)
+            return self._append_once(pending, append, looks=append.came_back or not alone)
         except StoreFailure:
             raise  # of the whole turn
         except Exception as error:
@@ -190,13 +215,14 @@ class _Page:
                 self._streams.tally.refused += 1
             return False
 
-    def _append_once(self, pending: Pending, append: Append) -> bool:
+    def _append_once(self, pending: Pending, append: Append, *, looks: bool) -> bool:
         """Append an event, unless it is there already: this is a retry after a lost answer.
 
-        Nearly none is. The commit refuses what is there, so that it is only looked for once that
-        happened, or where the append would be refused for another reason.
+        Nearly none is, and the commit refuses what is there. An append that is alone is only looked
+        for once that happened, or where it would be refused for another reason; among others it
+        would be taken for something that they have to follow.
         """
-        if _is_there(pending, append, certainly=append.came_back):
+        if _is_there(pending, append, certainly=looks):
             return False
         try:
             if append.base is not None:

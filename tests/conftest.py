@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,20 @@ def agent(store: statecore.BlockingStore) -> statecore.BlockingManager:
 def path(tmp_path: Path) -> Path:
     """Where a SQLite store may lie."""
     return tmp_path / "agents.db"
+
+
+@pytest.fixture
+def patience() -> Iterator[None]:
+    """End a test that would go on for ever."""
+
+    def give_up(*_: object) -> None:
+        raise AssertionError("it hangs")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture

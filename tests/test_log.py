@@ -16,6 +16,7 @@ import statecore
 from statecore import EMPTY, BlockingManager, BlockingStore
 from statecore.errors import (
     Conflict,
+    OperationMismatch,
     OutcomeUnknown,
     RetriesExhausted,
     StoreBusy,
@@ -192,6 +193,28 @@ def test_a_retry_takes_nobody_else_along(backend: str, tmp_path: Path) -> None:
             await asyncio.gather(*again, *others)
             assert [await agent.get_state("n") for agent in agents] == [3] * len(agents)
             assert [await agent.version() for agent in agents] == [2] * len(agents)
+
+    asyncio.run(work())
+
+
+def test_what_a_retry_seems_to_do_answers_nobody(backend: str, tmp_path: Path) -> None:
+    async def work() -> None:
+        async with opening(backend, tmp_path) as store:
+            agent = store.manager("agent")
+            await agent.set_state("list", [1], event_id="old")
+            again = agent.set_state("list", [1], event_id="old")
+            twice = [agent.add("n", 1, event_id="new") for _ in range(2)]
+            mine = agent.set_state("list", [2], expected_version=1)
+            assert await asyncio.gather(again, *twice, mine) == [1, 2, 2, 3]
+
+            await agent.set_state("list", "no list any more")
+            again = agent.set_state("list", [1], event_id="old")
+            twice = [agent.extend("list", [3], event_id="never") for _ in range(2)]
+            told = await asyncio.gather(again, *twice, return_exceptions=True)
+            assert told[0] == 1
+            assert [type(each) for each in told[1:]] == [OperationMismatch] * 2
+            assert await agent.version() == 4
+            assert await agent.find_event("never") == 0
 
     asyncio.run(work())
 

@@ -75,6 +75,43 @@ def test_increments_of_many_processes_add_up(path: Path, face: str) -> None:
         assert [event.version for event in agent.history()] == list(range(1, total + 1))
 
 
+RETRY = """
+import sys, threading
+import statecore
+
+path, writers, times = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+with statecore.open(path, key=bytes(range(32))) as store:
+    def work():
+        agent = store.manager("shared")
+        for at in range(times):
+            name = f"id-{at}"
+            sys.stdout.write(f"{name} {agent.add('n', 1, event_id=name)}\\n")
+    threads = [threading.Thread(target=work) for _ in range(writers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+"""
+
+
+def test_whoever_writes_an_id_is_told_the_version_it_has(path: Path) -> None:
+    processes, writers, times = 2, 4, 150
+    with statecore.open(path, key=KEY) as store:
+        store.manager("shared").add("n", 0)
+
+    running = [start(RETRY, path, writers, times) for _ in range(processes)]
+    told = [process.communicate() for process in running]
+
+    assert [error for _, error in told] == [""] * processes
+    answers = [line.split() for answer, _ in told for line in answer.splitlines()]
+    assert len(answers) == processes * writers * times
+    with statecore.open(path, key=KEY) as store:
+        agent = store.manager("shared")
+        versions = {event.id: event.version for event in agent.history()}
+        assert agent.get_state("n") == times == len(versions) - 1
+    assert [(name, at) for name, at in answers if versions[name] != int(at)] == []
+
+
 def test_many_processes_may_make_the_store_at_once(path: Path) -> None:
     running = [start(INCREMENT, path, "blocking", 1, 5) for _ in range(6)]
     told = [process.communicate() for process in running]

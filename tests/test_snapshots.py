@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
-import signal
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from operator import methodcaller
 from pathlib import Path
@@ -198,20 +197,6 @@ def test_a_damaged_snapshot_is_passed_over(written: Path, statement: str, which:
     with statecore.open(written, key=KEY) as store:
         check(store)
         assert store.manager("agent").set_state("new", 1) == VERSIONS + 1
-
-
-@pytest.fixture
-def patience() -> Iterator[None]:
-    """End a test that would go on for ever."""
-
-    def give_up(*_: object) -> None:
-        raise AssertionError("it hangs")
-
-    before = signal.signal(signal.SIGALRM, give_up)
-    signal.alarm(5)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
 
 
 Ask = Callable[[statecore.BlockingManager], object]

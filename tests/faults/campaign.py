@@ -35,6 +35,7 @@ from tests.faults.fault import Fault
 from tests.faults.kills import kill_writers
 from tests.faults.mounts import unmount_below
 from tests.faults.neighbours import crowd, fork_while_writing, write_protect
+from tests.faults.pages import flip_bits_of_pages
 from tests.faults.power import pull_the_plug, pull_the_plug_at_each_step
 from tests.faults.readers import hold_readers
 from tests.faults.space import fill_the_disk
@@ -48,6 +49,7 @@ FAULTS = [
     Fault("full", fill_the_disk, 60, 0),
     Fault("error", fail_calls, EVERY, 0),
     Fault("flip", flip_bits, EVERY, 200),
+    Fault("flip-page", flip_bits_of_pages, EVERY, 40),
     Fault("cut", cut_files, EVERY, 100),
     Fault("clock", set_the_clock, 20, 2),
     Fault("reader", hold_readers, 5000, 1200),

@@ -95,7 +95,7 @@ def _files(folder: Path) -> Files:
     return {name: file.read_bytes() for name in NAMES if (file := folder / name).exists()}
 
 
-def _lay_out(folder: Path, files: Files) -> None:
+def lay_out(folder: Path, files: Files) -> None:
     """Put the files there, and none that an open store made beside them."""
     for file in folder.iterdir():
         file.unlink()
@@ -116,11 +116,11 @@ def damage(trial: Trial, change: Callable[[bytes, int], bytes]) -> None:
     every: list[tuple[str, Files, dict[str, Told], int]] = []
     with in_memory(trial.folder) as folder:
         for name, files in write_stores(trial.folder):
-            _lay_out(folder, files)
+            lay_out(folder, files)
             whole = tell(folder / LOG)
             every += [(name, files, whole, at) for at in range(len(files[name]))]
         for name, files, whole, at in trial.cases(every):
-            _lay_out(folder, {**files, name: change(files[name], at)})
+            lay_out(folder, {**files, name: change(files[name], at)})
             _judge(trial, f"{name} at {at}", folder / LOG, whole)
 
 

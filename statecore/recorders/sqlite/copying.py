@@ -20,6 +20,7 @@ from statecore.errors import Archived, Damage, StatecoreError
 from statecore.recorders.port import EVERYTHING
 from statecore.recorders.sqlite.archive import cut_bodies
 from statecore.recorders.sqlite.log import KEEP_POSTINGS, POSTINGS, Key
+from statecore.recorders.sqlite.order import require_order
 from statecore.recorders.sqlite.reading import StoreFile
 from statecore.recorders.sqlite.schema import SCHEMA, TOPIC, create
 from statecore.recorders.sqlite.touches import Postings, add_posting, read_postings, versions
@@ -48,6 +49,7 @@ _LOG_EPOCH: Final = 0
 
 
 _Row: TypeAlias = tuple[int, bytes | str, int, str, bytes]
+_TYPES: Final = frozenset((int, name, int, str, bytes) for name in (bytes, str))
 
 
 class Copied(NamedTuple):
@@ -90,6 +92,9 @@ class CopySource:
         while size < bytes_max and len(found) < events_max:
             limit = min(_ROWS, events_max - len(found))
             rows: list[_Row] = self._all(_EVENTS, (after, limit))
+            require_order(rows, after)
+            if not _TYPES.issuperset(tuple(map(type, row)) for row in rows):
+                raise Damage(f"an event behind position {after} has parts of another type")
             found += rows
             size += sum(len(row[4]) for row in rows)
             if len(rows) < limit:

@@ -9,9 +9,11 @@ from typing import Any, Final, Self, TypeAlias, cast
 import apsw
 
 from statecore.database import explain
+from statecore.errors import Damage
 from statecore.recorders.port import EVERYTHING, KeptTree, LogRow, Row, last_of
 from statecore.recorders.sqlite.archive import cut_bodies, require_whole
 from statecore.recorders.sqlite.datastore import Datastore
+from statecore.recorders.sqlite.order import require_order
 from statecore.recorders.sqlite.schema import TOPIC_ID
 from statecore.recorders.sqlite.touches import Postings, add_posting, read_postings, versions
 from statecore.recorders.sqlite.tree import SqliteTree
@@ -79,7 +81,10 @@ class SqliteReader:
 
     def version(self, stream: bytes) -> int:
         rows = self._all(_HEAD, (self._stream_id(stream),))
-        return rows[0][0] if rows else 0
+        head = rows[0][0] if rows else 0
+        if type(head) is not int:
+            raise Damage(f"the last version of stream {stream.hex()} is no number")
+        return head
 
     def last_position(self) -> int:
         return self._all("SELECT max(position) FROM events")[0][0] or 0
@@ -97,7 +102,9 @@ class SqliteReader:
         return self._all(sql, (self._stream_id(stream), after, until, limit))
 
     def read_log(self, after: int, limit: int) -> list[LogRow]:
-        return self._all(_READ_LOG, (after, TOPIC_ID, limit))
+        rows = self._all(_READ_LOG, (after, TOPIC_ID, limit))
+        require_order(rows, after)
+        return rows
 
     def streams(self) -> list[bytes]:
         rows = self._all("SELECT name FROM streams WHERE typeof(name) = 'blob' ORDER BY id")

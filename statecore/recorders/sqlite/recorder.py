@@ -28,6 +28,7 @@ from eventsourcing.persistence import (
 from statecore.errors import StoreFailure
 from statecore.recorders.port import EVERYTHING
 from statecore.recorders.sqlite.datastore import Datastore
+from statecore.recorders.sqlite.order import require_order
 
 _SELECT: Final = (
     "SELECT version, topics.topic, state FROM {table} JOIN topics ON topics.id = {table}.topic"
@@ -137,6 +138,7 @@ class SqliteApplicationRecorder(SqliteAggregateRecorder, ApplicationRecorder):
         bindings = (first, EVERYTHING if stop is None else stop, *topics, limit)
         with _translated():
             rows = self.datastore.all(_NOTIFICATIONS.replace("{topics}", among), bindings)
+            require_order(rows, first - 1)
         return [
             Notification(_originator_id(name), version, topic, state, position)
             for position, name, version, topic, state in rows

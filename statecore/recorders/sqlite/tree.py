@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias
 import apsw
 
 from statecore.recorders.port import LogRow
+from statecore.recorders.sqlite.order import in_order
 from statecore.recorders.sqlite.schema import TOPIC_ID
 
 Ask: TypeAlias = Callable[[str, tuple[Any, ...]], list[Any]]
@@ -88,6 +89,10 @@ class SqliteTree:
         self._names: dict[int, Any] = {}  # of streams, by number
 
     def rows(self, after: int, limit: int) -> list[LogRow]:
+        rows = self._rows(after, limit)
+        return rows[: in_order(rows, after)]
+
+    def _rows(self, after: int, limit: int) -> list[LogRow]:
         if self._writer is not None:  # a few tiles, by which to ask for names would not pay
             return self._ask(_ROWS_NAMED, (after, TOPIC_ID, limit))
         rows = self._ask(_ROWS, (after, TOPIC_ID, limit))
