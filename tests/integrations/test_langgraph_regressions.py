@@ -152,6 +152,22 @@ def test_a_tuple_read_back_as_a_list_can_grow(saver: StatecoreSaver) -> None:
     assert value(saver, "channel") == ["one", "two"]
 
 
+def test_metadata_is_found_by_names_and_by_paths(saver: StatecoreSaver) -> None:
+    for number, level in ((1, "public"), (2, "private")):
+        checkpoint = {**empty_checkpoint(), "id": id_of(number)}
+        metadata: Any = {"access-level": level, "user": {"level": level}, "a.b": number}
+        saver.put(config(), checkpoint, metadata, {})
+
+    def found(**wanted: Any) -> list[str]:
+        return [each.checkpoint["id"] for each in saver.list(None, filter=wanted)]
+
+    assert found(**{"access-level": "public"}) == [id_of(1)]
+    assert found(**{"user.level": "private"}) == [id_of(2)]
+    assert found(**{"user.level": "private", "a.b": 1}) == []
+    assert found(**{"a.b": 1}) == [id_of(1)]
+    assert found(**{"user.level.more": "private"}) == found(**{"user.": 1}) == found(a=None) == []
+
+
 def test_two_interrupts_of_one_node_are_answered_in_turn(saver: StatecoreSaver) -> None:
     def ask(state: Attempts) -> dict[str, Any]:
         return {"steps": [interrupt("first?"), interrupt("second?")]}

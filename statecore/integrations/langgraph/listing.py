@@ -31,9 +31,19 @@ class Criteria:
             return False
         if self.before is not None and checkpoint_id >= self.before:
             return False
-        return all(
-            name in metadata and metadata[name] == value for name, value in self.metadata.items()
-        )
+        return all(_says(metadata, name, value) for name, value in self.metadata.items())
+
+
+def _says(metadata: Mapping[str, Any], name: str, value: Any) -> bool:
+    """Tell whether metadata has a value under a name, or under a path of names with dots between.
+
+    SqliteSaver takes such paths, too; the others of the framework take names only.
+    """
+    if name in metadata:
+        return bool(metadata[name] == value)
+    first, _, rest = name.partition(".")
+    inner = metadata.get(first)
+    return bool(rest) and isinstance(inner, Mapping) and _says(inner, rest, value)
 
 
 async def listed(
