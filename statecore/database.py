@@ -32,6 +32,9 @@ _STATEMENTS_CACHED: Final = 64
 _CACHE_KIB: Final = 16 * 1024  # a connection; the inner pages of a store of many gigabytes
 _PRIVATE: Final = 0o600
 
+DATABASE_ERRORS: Final = (apsw.Error, UnicodeDecodeError)
+"""What a query may raise; the latter where what a damaged file calls text is none."""
+
 
 def connect(path: Path, *, create: bool = False) -> apsw.Connection:
     """Open a database file; make it first, readable by its owner only, where ``create`` says so.
@@ -53,7 +56,7 @@ def connect(path: Path, *, create: bool = False) -> apsw.Connection:
         )
         connection.set_busy_timeout(BUSY_MS)
         distrust(connection)
-    except apsw.Error as error:
+    except DATABASE_ERRORS as error:
         raise explain(error, path) from error
     return connection
 
@@ -156,9 +159,11 @@ def _text(stored: object) -> str:
     return stored.decode(errors="replace") if isinstance(stored, bytes) else ""
 
 
-def explain(error: apsw.Error, path: Path) -> StatecoreError:
+def explain(error: apsw.Error | UnicodeDecodeError, path: Path) -> StatecoreError:
     """Return the error of ours that says what the caller can do."""
     match error:
+        case UnicodeDecodeError():
+            return Damage(f"{path} holds text that is none")
         case apsw.BusyError() | apsw.LockedError():
             return StoreBusy(f"another process holds {path}")
         case apsw.FullError():

@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -171,13 +172,13 @@ class Opening:
                 log, ring = open_file(path, options)
             except OSError as error:
                 raise explain_os(error, path, "opened") from error
-        try:
+        with ExitStack() as undo:
+            undo.callback(ring.close)
+            undo.callback(log.close)
             archives = Archives(options.archives, log.log_id)
-        except BaseException:
-            log.close()
-            ring.close()
-            raise
-        parts = _Parts(log, ring, options, waiter, archives=archives)
+            undo.callback(archives.close)
+            parts = _Parts(log, ring, options, waiter, archives=archives)
+            undo.pop_all()
         parts.settle()
         return parts
 
@@ -294,19 +295,20 @@ class _Parts:
     def close(self) -> None:
         if os.getpid() != self._process:
             return  # after a fork: threads that are not here hold locks, and files are the parent's
-        if self._runtime is not None:
-            self._runtime.close()
-        if self._ledger is not None:
-            self._ledger.close()
-        self._sweeper.close()
-        self.care.close()
-        self.engine.sequencer.close()
-        self.heads.close()
-        self._keeper.close()
-        self.settle()
-        self._log.close()
-        self._ring.close()
-        self._archives.close()
+        with ExitStack() as last_first:  # all of it, whatever fails
+            last_first.callback(self._archives.close)
+            last_first.callback(self._ring.close)
+            last_first.callback(self._log.close)
+            last_first.callback(self.settle)
+            last_first.callback(self._keeper.close)
+            last_first.callback(self.heads.close)
+            last_first.callback(self.engine.sequencer.close)
+            last_first.callback(self.care.close)
+            last_first.callback(self._sweeper.close)
+            if self._ledger is not None:
+                last_first.callback(self._ledger.close)
+            if self._runtime is not None:
+                last_first.callback(self._runtime.close)
 
 
 def log_signer(ring: KeyRing) -> Ed25519Signer:

@@ -13,6 +13,7 @@ import apsw
 import pytest
 
 import statecore
+from statecore.doctor import examine
 from statecore.errors import (
     Damage,
     DamagedRecord,
@@ -272,6 +273,16 @@ def is_sound(path: Path) -> bool:
         return database.execute("PRAGMA integrity_check(1)").get == "ok"
     finally:
         database.close()
+
+
+def test_what_can_t_be_opened_is_not_held_open(written: Path) -> None:
+    tamper(Path(f"{written}-keys"), "UPDATE keys SET expires = 'soon'")
+
+    with pytest.raises(Damage) as refused:
+        statecore.open(written, key=KEY).blocking()
+
+    assert refused.value.__traceback__  # while all that the attempt knew is still there
+    assert examine(written, key=KEY).diagnoses
 
 
 def test_a_replaced_file_is_noticed_at_the_next_commit(written: Path, tmp_path: Path) -> None:

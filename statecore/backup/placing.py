@@ -9,10 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-import apsw
-
 from statecore.backup.destination import sync_folder
-from statecore.database import connect, explain, explain_os
+from statecore.database import DATABASE_ERRORS, connect, explain, explain_os
 from statecore.errors import InputError, KeyMissing
 
 _BESIDE: Final = ("", "-wal", "-shm", "-journal", "-lock")
@@ -62,7 +60,7 @@ def _copy_database(source: Path, target: Path) -> None:
             copy.close()
             database.close()
         _sync(target)
-    except apsw.Error as error:
+    except DATABASE_ERRORS as error:
         raise explain(error, target) from error
 
 

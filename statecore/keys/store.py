@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol, TypeAlias
 import apsw
 import msgpack
 
-from statecore.database import all_or_none, connect, explain, require_schema
+from statecore.database import DATABASE_ERRORS, all_or_none, connect, explain, require_schema
 from statecore.errors import Damage, KeyMissing, NewerFormat, OutcomeUnknown, WrongKey
 from statecore.keys.providers import Settings
 
@@ -222,7 +222,7 @@ class FileKeyStore:
         self._database = connect(path, create=create)
         try:
             self._prepare(create=create)
-        except apsw.Error as error:
+        except DATABASE_ERRORS as error:
             raise explain(error, path) from error
 
     def _prepare(self, *, create: bool) -> None:
@@ -327,7 +327,7 @@ class FileKeyStore:
             with self._lock:
                 self.require_usable()
                 return self._database.execute(sql, bindings).fetchall()
-        except apsw.Error as error:
+        except DATABASE_ERRORS as error:
             raise explain(error, self._path) from error
 
     @contextmanager
@@ -349,7 +349,7 @@ class FileKeyStore:
                 "reopen the store, then retry with the same event id"
             )
             raise self._failed from error
-        except apsw.Error as error:
+        except DATABASE_ERRORS as error:
             raise explain(error, self._path) from error
 
     def _check(self) -> object:

@@ -14,7 +14,7 @@ from statecore.doctor import examine
 from statecore.errors import StatecoreError
 from statecore.salvaging import salvage
 from tests.conftest import KEY
-from tests.faults.damage import AGENTS, LOG, in_memory, lay_out, tell, write_stores
+from tests.faults.damage import AGENTS, KEYS, LOG, in_memory, lay_out, tell, write_stores
 from tests.faults.fault import Trial
 
 _POINTERS_AT: Final = {2: 12, 5: 12, 10: 8, 13: 8}
@@ -37,6 +37,12 @@ def _write(store: statecore.BlockingStore) -> None:
         store.manager(name).set_state("new", 1, event_id="new")
 
 
+def _change_keys(store: statecore.BlockingStore) -> None:
+    store.keys.check()
+    store.keys.rotate_data("agent")
+    store.keys.rotate(bytes(32))
+
+
 QUESTIONS: Final[dict[str, Question]] = {
     "read": lambda path, _: tell(path),
     "verify": lambda path, _: statecore.verify(path, depth="replay", key=KEY),
@@ -47,6 +53,8 @@ QUESTIONS: Final[dict[str, Question]] = {
     "check": _of_an_open_store(lambda store: store.check()),
     "rebuild": _of_an_open_store(lambda store: store.rebuild()),
     "write": _of_an_open_store(_write),
+    "keys": _of_an_open_store(_change_keys),
+    "erase": _of_an_open_store(lambda store: store.erase("agent")),
 }
 
 
@@ -56,18 +64,20 @@ def flip_bits_of_pages(trial: Trial) -> None:
     Whatever it is, it comes to an end: with an answer, or with a typed error.
     """
     _, files = next(write_stores(trial.folder))
-    every = [(at, bit) for at in waymarks(files[LOG]) for bit in range(8)]
+    places = [(name, at) for name in (LOG, KEYS) for at in waymarks(files[name])]
+    every = [(*place, bit) for place in places for bit in range(8)]
     with in_memory(trial.folder) as folder:
-        for at, bit in trial.cases(every):
-            changed = bytearray(files[LOG])
+        for file, at, bit in trial.cases(every):
+            changed = bytearray(files[file])
             changed[at] ^= 1 << bit
             for name, question in QUESTIONS.items():
+                what = f"{name}, bit {bit} at {at} of {file}"
                 store, place = folder / "store", folder / "place"
                 for each in (store, place):
                     shutil.rmtree(each, ignore_errors=True)
                     each.mkdir()
-                lay_out(store, {**files, LOG: bytes(changed)})
-                _ask(trial, f"{name}, bit {bit} at {at}", partial(question, store / LOG, place))
+                lay_out(store, {**files, file: bytes(changed)})
+                _ask(trial, what, partial(question, store / LOG, place))
 
 
 def _ask(trial: Trial, what: str, question: Callable[[], object]) -> None:

@@ -18,7 +18,14 @@ from urllib.parse import quote
 import apsw
 
 from statecore.codec.cut import cut
-from statecore.database import connect, distrust, explain, explain_os, require_schema
+from statecore.database import (
+    DATABASE_ERRORS,
+    connect,
+    distrust,
+    explain,
+    explain_os,
+    require_schema,
+)
 from statecore.errors import Damage, InputError, NotFound, WrongExpectedVersion
 from statecore.keys.files import publish
 
@@ -94,7 +101,7 @@ class ArchiveDraft:
     def _explained(self) -> Iterator[None]:
         try:
             yield
-        except apsw.Error as error:
+        except DATABASE_ERRORS as error:
             raise explain(error, self.path) from error
 
 
@@ -121,7 +128,7 @@ class ArchiveFile:
             distrust(self._database)
             require_schema(self._database, ARCHIVE_SCHEMA, path)
             rows = self._database.execute("SELECT format, log FROM archive").fetchall()
-        except apsw.Error as error:
+        except DATABASE_ERRORS as error:
             raise explain(error, path) from error
         if len(rows) != 1 or rows[0][0] != FORMAT:
             raise Damage(f"{path} is no archive that this statecore reads")
@@ -134,7 +141,7 @@ class ArchiveFile:
         try:
             with self._lock:
                 rows = self._database.execute(sql, (stream, version)).fetchall()
-        except apsw.Error as error:
+        except DATABASE_ERRORS as error:
             raise explain(error, self.path) from error
         return cast("bytes", rows[0][0]) if rows else None
 

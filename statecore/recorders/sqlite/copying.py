@@ -15,7 +15,7 @@ import apsw
 
 from statecore.codec import read_epoch
 from statecore.codec.cut import is_cut, read_cut
-from statecore.database import connect, explain
+from statecore.database import DATABASE_ERRORS, connect, explain
 from statecore.errors import Archived, Damage, StatecoreError
 from statecore.recorders.port import EVERYTHING
 from statecore.recorders.sqlite.archive import cut_bodies
@@ -152,7 +152,7 @@ class CopyTarget:
             # Made again at the end: by then it is sorted once, and not looked up for each event.
             self._database.execute("DROP INDEX events_of_stream")
             self._database.execute("BEGIN")
-        except apsw.Error as error:
+        except DATABASE_ERRORS as error:
             raise explain(error, path) from error
 
     @property
@@ -178,7 +178,7 @@ class CopyTarget:
                 self._write_postings()
         except (LookupError, ValueError) as error:
             raise Damage(f"an event of the backup does not parse: {error}") from error
-        except apsw.Error as error:
+        except DATABASE_ERRORS as error:
             raise self._explain(error) from error
 
     def _index(self, events: Sequence[Copied]) -> None:
@@ -214,7 +214,7 @@ class CopyTarget:
         try:
             self._write_postings()
             self._database.execute(SCHEMA["index events_of_stream"])
-        except apsw.Error as error:
+        except DATABASE_ERRORS as error:
             raise self._explain(error) from error
 
     def cut(self, position: int, size: int) -> None:
@@ -258,7 +258,7 @@ class CopyTarget:
         """Make it whole; the file is not synced yet."""
         try:
             self._database.execute("COMMIT")
-        except apsw.Error as error:
+        except DATABASE_ERRORS as error:
             raise self._explain(error) from error
         finally:
             self.close()
@@ -267,7 +267,7 @@ class CopyTarget:
         """Let go of the file, finished or not."""
         self._database.close()
 
-    def _explain(self, error: apsw.Error) -> StatecoreError:
+    def _explain(self, error: apsw.Error | UnicodeDecodeError) -> StatecoreError:
         if isinstance(error, apsw.ConstraintError):
             return Damage("the backup holds two events at one place")
         return explain(error, self.path)

@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 
 import apsw
 
-from statecore.database import connect, explain, require_schema
+from statecore.database import DATABASE_ERRORS, connect, explain, require_schema
 from statecore.errors import (
     Damage,
     OutcomeUnknown,
@@ -60,7 +60,7 @@ def create_datastore(path: Path, new_log_id: Callable[[], bytes]) -> None:
         database = connect(path, create=True)
         try:
             create(database, log_id)  # one transaction: an empty file is no log yet
-        except apsw.Error as error:
+        except DATABASE_ERRORS as error:
             raise explain(error, path) from error
         finally:
             database.close()
@@ -73,7 +73,7 @@ def _take_back_creation(path: Path) -> None:
     database = connect(path)
     try:
         database.execute("SELECT count(*) FROM sqlite_schema").fetchall()
-    except apsw.Error as error:
+    except DATABASE_ERRORS as error:
         raise explain(error, path) from error
     finally:
         database.close()
@@ -155,7 +155,7 @@ class Datastore:
             self._configure(writer)
             if not is_whole:
                 add_tree(writer)
-        except apsw.Error as error:
+        except DATABASE_ERRORS as error:
             writer.close()
             raise explain(error, self.path) from error
         except BaseException:
@@ -179,10 +179,8 @@ class Datastore:
             connection = self._new_reader()
         try:
             return connection.execute(sql, bindings).fetchall()
-        except apsw.Error as error:
+        except DATABASE_ERRORS as error:
             raise explain(error, self.path) from error
-        except UnicodeDecodeError as error:
-            raise Damage(f"{self.path} holds text that is none") from error
         finally:
             self._readers.append(connection)
 
@@ -232,7 +230,7 @@ class Datastore:
             self._writer.execute("BEGIN IMMEDIATE")
         except BaseException as error:
             self.release()
-            if isinstance(error, apsw.Error):
+            if isinstance(error, DATABASE_ERRORS):
                 raise explain(error, self.path) from error
             raise
         return self._writer
@@ -251,7 +249,7 @@ class Datastore:
         writer = self.begin()
         try:
             yield writer
-        except apsw.Error as error:
+        except DATABASE_ERRORS as error:
             raise explain(error, self.path) from error
         finally:
             self.end()
@@ -280,7 +278,7 @@ class Datastore:
             self._writer.execute("COMMIT")
         except (apsw.FullError, apsw.BusyError):
             raise  # certainly not written
-        except apsw.Error as error:
+        except DATABASE_ERRORS as error:
             self._unusable = OutcomeUnknown(
                 f"{self.path}: the commit failed ({error}) and may or may not be stored; reopen "
                 "the store, then retry with the same event id"
@@ -303,7 +301,7 @@ class Datastore:
             self._writer.execute("VACUUM")
             # What others still read stays in the write-ahead log until a later commit.
             self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        except apsw.Error as error:
+        except DATABASE_ERRORS as error:
             raise explain(error, self.path) from error
 
     def _require_same_file(self) -> None:

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import apsw
 
-from statecore.database import connect, explain
+from statecore.database import DATABASE_ERRORS, connect, explain
 
 
 def copy_database(source: Path, target: Path) -> None:
@@ -19,7 +19,7 @@ def copy_database(source: Path, target: Path) -> None:
     try:
         uri = f"file:{quote(str(source.absolute()))}?mode=ro"
         origin = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
-    except apsw.Error as error:
+    except DATABASE_ERRORS as error:
         raise explain(error, source) from error
     copy = connect(target, create=True)
     try:
@@ -27,7 +27,7 @@ def copy_database(source: Path, target: Path) -> None:
             raise explain(apsw.CorruptError("its pages are"), source)
         with copy.backup("main", origin, "main") as copying:
             copying.step()
-    except apsw.Error as error:
+    except DATABASE_ERRORS as error:
         raise explain(error, source) from error
     finally:
         copy.close()
@@ -40,7 +40,7 @@ def streams_with_keys(path: Path) -> list[bytes]:
     try:
         rows = database.execute("SELECT DISTINCT stream FROM keys WHERE epoch > 0").fetchall()
         return [stream for (stream,) in rows if type(stream) is bytes]
-    except apsw.Error as error:
+    except DATABASE_ERRORS as error:
         raise explain(error, path) from error
     finally:
         database.close()

@@ -8,7 +8,7 @@ from typing import Any, Final, Self, TypeAlias, cast
 
 import apsw
 
-from statecore.database import explain
+from statecore.database import DATABASE_ERRORS, explain
 from statecore.errors import Damage
 from statecore.recorders.port import EVERYTHING, KeptTree, LogRow, Row, last_of
 from statecore.recorders.sqlite.archive import cut_bodies, require_whole
@@ -215,7 +215,7 @@ class SqliteTurn:
             self._datastore.watch.notify_all()
         elif self._registered:
             del self._log.prefixes[self._registered]  # the number will be somebody else's
-        if isinstance(error, apsw.Error):
+        if isinstance(error, DATABASE_ERRORS):
             raise explain(error, self._datastore.path) from error
 
     def append(
@@ -230,7 +230,7 @@ class SqliteTurn:
             number = self._stream(stream)
             for tag in tags:
                 self._touch((number, tag), version)
-        except apsw.Error as error:
+        except DATABASE_ERRORS as error:
             raise explain(error, self._datastore.path) from error
         self._written.add(stream)
         self._events.append((number, version, TOPIC_ID, stored))
@@ -263,7 +263,7 @@ class SqliteTurn:
             cut_bodies(self._writer, number, begins, span[1], event)
             sql = "DELETE FROM snapshots WHERE stream = ? AND version < ?"
             self._writer.execute(sql, (number, span[1]))
-        except apsw.Error as error:
+        except DATABASE_ERRORS as error:
             raise explain(error, self._datastore.path) from error
 
     def commit(self) -> set[bytes]:

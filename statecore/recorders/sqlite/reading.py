@@ -10,7 +10,14 @@ from urllib.parse import quote
 
 import apsw
 
-from statecore.database import BUSY_MS, distrust, explain, require_schema, require_sqlite
+from statecore.database import (
+    BUSY_MS,
+    DATABASE_ERRORS,
+    distrust,
+    explain,
+    require_schema,
+    require_sqlite,
+)
 from statecore.errors import Damage, StoreNotFound, StoreReadOnly
 from statecore.recorders.port import Indexes, LogRow, Turn
 from statecore.recorders.sqlite.indexing import read_indexes
@@ -67,14 +74,14 @@ class StoreFile:
         self.path = path
         try:
             self._connection = self._connect()
-        except apsw.Error as error:
+        except DATABASE_ERRORS as error:
             raise explain(error, path) from error
         try:
             self._has_tree = require_schema(self._connection, SCHEMA, path, later=TREE_SCHEMA)
             self.log_id = read_log_id(self._connection, path)
         except BaseException as error:
             self._connection.close()
-            if isinstance(error, apsw.Error):
+            if isinstance(error, DATABASE_ERRORS):
                 raise explain(error, path) from error
             raise
         self.tree = SqliteTree(self.all if self._has_tree else self._without_tree)
@@ -127,10 +134,8 @@ class StoreFile:
         """Return all rows of a query."""
         try:
             return self._connection.execute(sql, bindings).fetchall()
-        except apsw.Error as error:
+        except DATABASE_ERRORS as error:
             raise explain(error, self.path) from error
-        except UnicodeDecodeError as error:
-            raise Damage(f"{self.path} holds text that is none") from error
 
     def copy_to(self, target: Path) -> None:
         """Copy all of it, as of the moment it was opened, to an empty file.
@@ -142,7 +147,7 @@ class StoreFile:
         try:
             with copy.backup("main", self._connection, "main") as copying:
                 copying.step()
-        except apsw.Error as error:
+        except DATABASE_ERRORS as error:
             raise explain(error, target) from error
         finally:
             copy.close()

@@ -13,7 +13,7 @@ from typing import Final
 
 import apsw
 
-from statecore.database import connect, explain
+from statecore.database import DATABASE_ERRORS, connect, explain
 from statecore.recorders.sqlite.filesystem import require_safe
 from statecore.recorders.sqlite.reading import StoreFile
 from statecore.recorders.sqlite.schema import TREE_SCHEMA, add_tree
@@ -67,7 +67,7 @@ def take(path: Path, steps: list[Step]) -> None:
             database.execute("PRAGMA synchronous = FULL")
             for step in steps:
                 step.take(database)
-        except apsw.Error as error:
+        except DATABASE_ERRORS as error:
             raise explain(error, path) from error
         finally:
             database.close()

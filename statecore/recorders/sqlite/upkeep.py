@@ -9,7 +9,7 @@ from typing import Any
 
 import apsw
 
-from statecore.database import explain
+from statecore.database import DATABASE_ERRORS, explain
 from statecore.recorders.port import FileSizes, Indexes, Links, Nodes
 from statecore.recorders.sqlite.datastore import Datastore
 from statecore.recorders.sqlite.indexing import read_indexes, write_indexes
@@ -107,5 +107,5 @@ class SqliteMending:
         try:
             # What is known of it in this process, too, may be of what was wrong.
             self._datastore.commit(is_own=False)
-        except apsw.Error as error:
+        except DATABASE_ERRORS as error:
             raise explain(error, self._datastore.path) from error

@@ -7,11 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-import apsw
-
 from statecore.codec import read_epoch
 from statecore.codec.cut import is_cut, read_cut
-from statecore.database import connect, explain
+from statecore.database import DATABASE_ERRORS, connect, explain
 from statecore.errors import DamagedRecord
 from statecore.recorders.sqlite.archive import cut_bodies
 from statecore.recorders.sqlite.evidence import Kept
@@ -36,7 +34,7 @@ class NewFile:
         self.connection = connect(path, create=True)
         try:
             create(self.connection, log_id)
-        except apsw.Error as error:
+        except DATABASE_ERRORS as error:
             raise explain(error, path) from error
 
     @property
@@ -108,7 +106,7 @@ class NewFile:
         """Make it durable, and close the file."""
         try:
             self.connection.execute("COMMIT")
-        except apsw.Error as error:
+        except DATABASE_ERRORS as error:
             raise explain(error, self._path) from error
         self.close()
 
@@ -119,7 +117,7 @@ class NewFile:
     def _insert(self, sql: str, rows: Iterable[tuple[Any, ...]]) -> None:
         try:
             self.connection.executemany(sql, rows)
-        except apsw.Error as error:
+        except DATABASE_ERRORS as error:
             raise explain(error, self._path) from error
 
     def _ask(self, sql: str, bindings: tuple[Any, ...]) -> list[Any]:
