@@ -276,7 +276,7 @@ def is_sound(path: Path) -> bool:
 
 
 def test_what_can_t_be_opened_is_not_held_open(written: Path) -> None:
-    tamper(Path(f"{written}-keys"), "UPDATE keys SET expires = 'soon'")
+    tamper(Path(f"{written}-keys"), "UPDATE keys SET expires = 'soon' WHERE epoch > 0")
 
     with pytest.raises(Damage) as refused:
         statecore.open(written, key=KEY).blocking()
