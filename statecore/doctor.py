@@ -282,6 +282,7 @@ def _look_at_keys(found: Examination, provider: KeyProvider, *, survey: bool) ->
             copy_database(keys, copy)
             streams = streams_with_keys(copy)
             ring = open_keys(copy, provider)
+            ring.next_expiry()  # as every opening asks
         except KeyFailure as error:
             remedy = "set what it names: without the key nobody can read the store"
             found.find("no-key", Severity.TROUBLE, str(error), remedy, type(error))
