@@ -69,7 +69,7 @@ class ContentCheck:
         ring: KeyRing,
         unpack_root: UnpackRoot,
         report: Report,
-        body_of: Callable[[bytes, int], bytes | None],
+        body_of: Callable[[bytes, int, bytes], bytes | None],
     ) -> None:
         """Check a log.
 
@@ -146,7 +146,7 @@ class ContentCheck:
             return None
 
         def bring_back(version: int, stored: bytes) -> bytes:
-            body = self._body_of(stream, version)
+            body = self._body_of(stream, version, read_cut(stored).digest)
             if body is None:
                 raise Archived(f"version {version} was archived")
             return mend(version, stored, body)

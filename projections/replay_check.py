@@ -74,7 +74,7 @@ class ReplayCheck:
 
     def _replay(self, stream: Stream) -> None:
         log, replay = self._streams.log, self._streams.replay
-        root, head = replay.base(stream), log.version(stream.id)
+        root, head = replay.base(stream, stream.horizon), log.version(stream.id)
         made, rows = Recount(stream), self._kept and self._kept.indexes(stream.id)
         if rows and stream.horizon:
             made.go_on(rows, stream.first_own, root.version)

@@ -20,6 +20,7 @@ from statecore.errors import (
     Erased,
     InputError,
     OutcomeUnknown,
+    StatecoreError,
     StoreFailure,
     VersionNotFound,
 )
@@ -122,8 +123,9 @@ class StoreArchiving:
         what is before raises ``Archived``, unless the store is opened with ``archives=[...]``. A
         branch that begins earlier keeps what it shares: nothing after its beginning goes.
 
-        The archive is written, synced and read back before anything is cut. Killed at any moment,
-        there is a file too much, or all is done. ``compact`` then gives the space back.
+        The archive is written, synced and read back before anything is cut. Killed, interrupted or
+        cancelled at any moment, there is a file too much, or all is done. ``compact`` then gives
+        the space back.
 
         Args:
             agent_id: whose state.
@@ -155,9 +157,9 @@ class StoreArchiving:
             version = await engine.waiter.write(append, engine.write_seconds)
         except OutcomeUnknown:
             raise  # it may be done, and then the archive is needed
-        except BaseException:
+        except StatecoreError:
             work.discard()
-            raise
+            raise  # whatever else ends this, the event may be on its way all the same
         return work.result(version)
 
     async def archive_all(

@@ -173,7 +173,7 @@ class Checker:
     def _check_history(self, stream: Stream, root: Root) -> None:
         report, name, horizon = self.report, spell(stream.name), stream.horizon
         touched: dict[str, int] = {}
-        base = self._plain.replay.horizon_root(stream)
+        base = self._plain.replay.horizon_root(stream, stream.horizon)
         if base is not None:
             touched = {key: version for key, (version, _) in base.cells.items()}
             report.count("archived events", _archived(stream))

@@ -15,7 +15,14 @@ from statecore.change import Change, as_change
 from statecore.cursor import Cursor
 from statecore.diff import diff
 from statecore.engine import Engine
-from statecore.errors import AccessDenied, BranchExists, InputError, OperationMismatch, Path
+from statecore.errors import (
+    AccessDenied,
+    BranchExists,
+    DamagedRecord,
+    InputError,
+    OperationMismatch,
+    Path,
+)
 from statecore.events import Event, EventType
 from statecore.gate import Sees, shown
 from statecore.moments import Point
@@ -61,6 +68,10 @@ class StateInquirer(StateResolver):
             at: at which moment; now where left out.
             follow: where a merge, a pick or a restore took it over as it was, return the event
                 that made it so where it came from.
+
+        Raises:
+            Archived: it may be an event whose body is in an archive that is not at hand.
+            DamagedRecord: the key history does not know of it.
         """
         await self._load()
         until = self._version(at)
@@ -70,6 +81,10 @@ class StateInquirer(StateResolver):
                     return await self._source(key, path, event) if follow else event
                 return event
         self._stream.require_here(1)  # before the horizon it may have been made what it is
+        if self._engine.timeline.value_at(self._stream, key, until) is not None:
+            raise DamagedRecord(
+                f"{key} has a value, and its history does not know since when: rebuild the indexes"
+            )
         return None
 
     async def _source(self, key: str, path: Path, event: Event) -> Event:

@@ -11,7 +11,7 @@ from typing import Final
 
 from statecore.codec import Record
 from statecore.errors import Archived, DamagedRecord
-from statecore.recorders import EVERYTHING, LogStore, Row, row_of
+from statecore.recorders import LogStore, Row, row_of
 from statecore.root_image import unpack_root
 from statecore.state import Root, empty, fold, forked
 from statecore.stream import Aids, Stream
@@ -115,27 +115,27 @@ class Replay:
         warm = self._roots.nearest(stream.id, version)
         return warm is not None and version - warm.version <= FAR
 
-    def base(self, stream: Stream) -> Root:
-        """Return the state that a stream begins with: nothing, or its parent's at the fork; or,
-        where what is before is archived, the state at the horizon."""
+    def base(self, stream: Stream, version: int) -> Root:
+        """Return the state that a replay up to a version begins with: nothing, or the parent's at
+        the fork; or, where what is before was archived, the state at the horizon."""
         if stream.parent is None:
-            return self.horizon_root(stream) or empty(stream.first_own - 1)
+            return self.horizon_root(stream, version) or empty(stream.first_own - 1)
         return forked(self.root_at(stream.parent, stream.fork), stream.parent.name[1:])
 
-    def horizon_root(self, stream: Stream) -> Root | None:
-        """Return the state at the horizon of a stream, as its event says; ``None`` without one, and
-        of a fork that began before it.
+    def horizon_root(self, stream: Stream, version: int) -> Root | None:
+        """Return the state at the last horizon up to a version, as its event says; ``None`` without
+        one, and of a fork that began before it.
 
         Raises:
             DamagedRecord: it does not say it.
         """
-        shared = EVERYTHING
         while stream.parent is not None:
-            stream, shared = stream.parent, min(shared, stream.fork)
-        missing = stream.missing  # once: others archive
-        if not missing or shared < missing[-1].horizon:
+            stream, version = stream.parent, min(version, stream.fork)
+        last = (*stream.missing[-1:], *stream.archives[-1:])  # once: others archive
+        before = [each for each in last if each.horizon <= version]
+        archived = max(before, key=lambda each: each.horizon, default=None)
+        if archived is None:
             return None
-        archived = missing[-1]
         warm = self._roots.nearest(stream.id, archived.horizon)
         if warm is not None and warm.version == archived.horizon:
             return warm
@@ -150,8 +150,8 @@ class Replay:
     def _begin(self, stream: Stream, version: int) -> Root:
         """Return the nearest root to replay from."""
         start = self._roots.nearest(stream.id, version)
-        if start is None or start.version < stream.horizon:  # it was warm before it was archived
-            start = self.base(stream)
+        if start is None or start.version < stream.horizon_before(version):
+            start = self.base(stream, version)  # what was warm before may be archived
         if version - start.version <= 2 * FAR:
             return start
         kept = self._snapshots.load(stream, version) or start

@@ -192,7 +192,7 @@ def _write(
         if file.even_out():
             done.notes.append(
                 "some events are archived: which keys they touched, and their ids, can't be made "
-                "anew without their bodies"
+                "anew without their bodies; `statecore rebuild` with the archives does it"
             )
         TreeKeeper().extend(file.tree, last)
         _write_heads(surveyor, file, done, cut=cut)

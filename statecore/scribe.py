@@ -13,7 +13,7 @@ from statecore.change import Change
 from statecore.codec import Record, Sealer, Writer, pack_body, read_epoch, read_time
 from statecore.codec.record import TYPE, make_body
 from statecore.conflicts import Pending
-from statecore.errors import Conflict, Damage, LimitExceeded, StoreFailure
+from statecore.errors import Conflict, Damage, LimitExceeded, OutcomeUnknown, StoreFailure
 from statecore.events import EXPIRED, EventType, join
 from statecore.gate import Gate
 from statecore.judge import Judge
@@ -308,12 +308,30 @@ class _Page:
         return ring.new_key(stream.id, epoch + 1, version, expires)
 
     def commit(self) -> set[bytes]:
-        """Make it durable, then visible; return the streams written to."""
-        ring = self._streams.ring
-        ring.keep_new()
+        """Make it durable, then visible; return the streams written to.
+
+        Raises:
+            StoreFailure: as a turn's ``commit`` does.
+            OutcomeUnknown: it is durable, and what came of it can't be shown.
+        """
+        self._streams.ring.keep_new()
         started = perf_counter()
         written = self._turn.commit()
         self._count(written, perf_counter() - started)
+        try:
+            self._show(written)
+        except Exception as error:
+            for stream in self._pending:
+                stream.freshness = -1  # it is read again, by whoever needs it next
+            raise OutcomeUnknown(
+                f"what was written can't be read ({error}); find out why, then retry with the same "
+                "event id"
+            ) from error
+        return written
+
+    def _show(self, written: Collection[bytes]) -> None:
+        """Make what was committed visible."""
+        ring = self._streams.ring
         for stream, pending in self._pending.items():
             if stream.id in written and pending.records:
                 with stream.lock:
@@ -322,7 +340,6 @@ class _Page:
                     self._streams.aids.history.observe(stream, pending.records)
                     self._streams.advance(stream, pending.root, pending.records)
                 self._streams.aids.snapshots.consider(stream)
-        return written
 
     def _count(self, written: set[bytes], seconds: float) -> None:
         """Count what was written."""

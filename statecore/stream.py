@@ -48,7 +48,8 @@ class Stream:
         self.fork = 0
         self.has_lost_its_past = False  # what it forked from was erased
         self.birth: Birth | None = None
-        self.missing: tuple[Archive, ...] = ()  # archives that are not at hand, oldest first
+        self.archives: tuple[Archive, ...] = ()  # of its main branch, oldest first
+        self.missing: tuple[Archive, ...] = ()  # those of them that are not at hand
         self.freshness = STALE
         self.key: DataKey | None = None  # of new events; none before the first and once erased
         self.is_erased = False
@@ -102,6 +103,16 @@ class Stream:
             return min(self.parent.horizon, self.fork + 1)
         missing = self.missing
         return missing[-1].horizon if missing else 0
+
+    def horizon_before(self, version: int) -> int:
+        """Return the last horizon up to a version, whether what is before is at hand or not.
+
+        The state there stands in an event, so that no archive is needed for what is behind it.
+        """
+        if self.parent is not None:
+            return self.parent.horizon_before(min(version, self.fork))
+        last = self.archives[-1].horizon if self.archives else 0
+        return last if last <= version else self.horizon
 
     @property
     def first_here(self) -> int:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Final
+from hashlib import sha256
+from typing import Final, TypeAlias
 from weakref import WeakValueDictionary, ref
 
 from statecore.codec import Record, Sealer, read_epoch
-from statecore.codec.cut import is_cut, mend, read_cut
+from statecore.codec.cut import header_and_digest, is_cut, mend, read_cut
 from statecore.codec.record import TYPE
-from statecore.errors import DamagedRecord
+from statecore.errors import Damage, DamagedRecord
 from statecore.events import Archive, Birth, EventType, Moment
-from statecore.keys import KeyRing
+from statecore.keys import DataKey, KeyRing
 from statecore.keys.ring import LOG_EPOCH
 from statecore.recorders import EVERYTHING, LogStore, Row, row_of
 from statecore.replay import FAR, WARM_DISTANCE, Replay
@@ -43,7 +44,21 @@ def _bring_back(streams: ref[Streams], whose: ref[Stream], version: int, stored:
     return known.bring_back(stream, version, stored)
 
 
-def _nowhere(stream: bytes, version: int) -> None:
+BodyOf: TypeAlias = Callable[[bytes, int, bytes], bytes | None]
+"""Gives the sealed body of a stream's version, one of a digest if there is any."""
+
+
+def _without_key(keys: Mapping[int, DataKey | None]) -> str:
+    """Say what is wrong where a stream has events, and no key."""
+    if not keys:
+        return "its key is gone, and no event says why"
+    return (
+        "its key was destroyed, and no event says so: the log is older than its key store; erase "
+        "the agent, which records it"
+    )
+
+
+def _nowhere(stream: bytes, version: int, digest: bytes) -> None:
     """Know of no archive."""
 
 
@@ -56,7 +71,7 @@ class Streams:
         ring: KeyRing,
         aids: Aids,
         cache_bytes_max: int,
-        body_of: Callable[[bytes, int], bytes | None] = _nowhere,
+        body_of: BodyOf = _nowhere,
     ) -> None:
         """Open streams.
 
@@ -65,7 +80,8 @@ class Streams:
             ring: has their keys.
             aids: make answers faster.
             cache_bytes_max: what all of them may weigh together.
-            body_of: gives the sealed body of a stream's version, from the archives at hand.
+            body_of: gives the sealed body of a stream's version and of a digest, from the archives
+                at hand.
         """
         self.log = log
         self.ring = ring
@@ -130,11 +146,11 @@ class Streams:
             Archived: the archive is not at hand.
             DamagedRecord: the body in the archive is another, or no event says that it is in one.
         """
-        body = self.body_of(stream.id, version)
+        body = self.body_of(stream.id, version, read_cut(stored).digest)
         if body is not None:
             return mend(version, stored, body)
         if version >= stream.horizon:  # archived by others, a moment ago
-            stream.missing = self._missing(stream)
+            self._look_for_archives(stream)
         stream.require_here(version)
         raise DamagedRecord(f"version {version}: its body is missing, and no event says why")
 
@@ -165,10 +181,30 @@ class Streams:
             raise DamagedRecord(f"{stream.name}: bodies are missing, and no event says where")
         return record
 
-    def _missing(self, stream: Stream) -> tuple[Archive, ...]:
-        """Return the archives that are not at hand, oldest first; those after them then are."""
+    def _look_for_archives(self, stream: Stream) -> None:
+        """Note what of a stream is in archives, and which of them are not at hand.
+
+        Each is set once, and not cleared before: others read meanwhile.
+        """
         found = self.archives(stream) if stream.parent is None else ()
-        return tuple(each for each in found if self.body_of(stream.id, each.first) is None)
+        stream.missing = tuple(each for each in found if not self._is_at_hand(stream, each))
+        stream.archives = found
+
+    def _is_at_hand(self, stream: Stream, archive: Archive) -> bool:
+        """Tell whether an archive is at hand: its last body is, as it was archived.
+
+        One that was left by a killed attempt ends earlier, and one of a history that the store left
+        behind ends in another way.
+        """
+        last = archive.horizon - 1
+        for version, _, stored in self.log.read(stream.id, last - 1, last):
+            try:
+                digest = header_and_digest(stored)[1]
+                body = self.body_of(stream.id, version, digest)
+            except Damage:
+                return False  # verification tells why
+            return body is not None and sha256(body).digest() == digest
+        return False
 
     def _make_room(self) -> None:
         """Let go of the streams opened longest ago while all together are too large."""
@@ -232,7 +268,9 @@ class Streams:
 
     def _is_gone(self, stream: Stream, row: Row) -> bool:
         """Tell whether others archived what was to be read next."""
-        return is_cut(row[2]) and self.body_of(stream.id, row[0]) is None
+        return is_cut(row[2]) and (
+            self.body_of(stream.id, row[0], header_and_digest(row[2])[1]) is None
+        )
 
     def _start(self, stream: Stream) -> None:
         """Load the keys and begin where what can be read begins, or at the latest snapshot.
@@ -253,13 +291,15 @@ class Streams:
             self._start_erased(stream, last[0])
             return
         if last and stream.key is None:
-            raise DamagedRecord(f"{stream.name}: its key is gone, and no event says why")
+            raise DamagedRecord(f"{stream.name}: {_without_key(keys)}")
         first = stream.first_own
         rows = self.log.read(stream.id, first - 1, first)
         if rows:
             stream.birth = self._telling(stream, rows[0]).birth
-        # Set once, and not cleared before: others read meanwhile.
-        stream.missing = self._missing(stream) if rows and is_cut(rows[0][2]) else ()
+        if rows and is_cut(rows[0][2]):
+            self._look_for_archives(stream)
+        else:
+            stream.missing = stream.archives = ()
         origin = stream.birth.fork if stream.birth else stream.origin
         if origin is not None and not self._inherit(stream, origin):
             return
@@ -270,8 +310,9 @@ class Streams:
             )
         stream.weight_since_snapshot = 0
         stream.snapshot_version = kept.version if kept else 0
-        begins = max(first, stream.horizon)
-        stream.root = kept if kept and kept.version >= begins else self.replay.base(stream)
+        begins = max(first, stream.horizon_before(EVERYTHING))
+        is_near = kept and kept.version >= begins
+        stream.root = kept if kept and is_near else self.replay.base(stream, EVERYTHING)
         stream.settle()
 
     def _inherit(self, stream: Stream, origin: Moment) -> bool:
@@ -292,7 +333,7 @@ class Streams:
         record = stream.sealer.open(version, stored)
         self._cool(stream)
         stream.root = fold(empty(version - 1), [record])
-        stream.birth, stream.missing = None, ()
+        stream.birth, stream.missing, stream.archives = None, (), ()
         stream.settle()
 
     def _cool(self, stream: Stream) -> None:
@@ -316,7 +357,7 @@ class Streams:
             stream.birth = births[-1] if births else stream.birth
             stream.settle()
             if any(record.type == EventType.ARCHIVED for record in records):
-                stream.missing = self._missing(stream)
+                self._look_for_archives(stream)
 
     def birth_of(self, stream_id: bytes) -> Birth | None:
         """Return what the first event of a stream says of it; ``None`` where it was erased."""

@@ -98,21 +98,22 @@ class Timeline:
 
     def _cold_value_at(self, stream: Stream, key: str, version: int) -> Packed | None:
         packed: Packed | None = None
+        if version < stream.horizon_before(EVERYTHING):  # from an archive, seldom: by its events
+            cell = self.root_at(stream, version).cells.get(key)
+            return cell[1] if cell else None
         # Whatever others archive meanwhile, this one state is what is gone on from.
-        base = self._replay.horizon_root(stream)
-        if base is not None and version < base.version:
-            stream.require_here(version)
+        base = self._replay.horizon_root(stream, version)
         touched, until = self._history.last_touched(stream, key, version)
         cleared = self._last_cleared(stream, version)
         # The next clear may come before the next touch.
         never = 0 if cleared else self._not_cleared.get(stream.id, 0)
         until = max(version, min(until, never))
-        if base is not None and max(touched, cleared) <= base.version:
-            cell = base.cells.get(key)
-            packed = cell[1] if cell else None
+        since = max(touched, cleared)
+        if base is not None and since <= base.version:
+            since, packed = base.cells.get(key) or (base.version, None)
         elif touched and touched >= cleared:
             packed = self._value_after(stream, key, touched, cleared, base)
-        self._values.keep(stream.id, key, (max(touched, cleared), until), packed)
+        self._values.keep(stream.id, key, (since, until), packed)
         return packed
 
     def _last_cleared(self, stream: Stream, version: int) -> int:

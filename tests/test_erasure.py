@@ -11,7 +11,7 @@ import apsw
 import pytest
 
 import statecore
-from statecore.errors import Damage, Erased, StatecoreError, SubjectMismatch
+from statecore.errors import Damage, DamagedRecord, Erased, StatecoreError, SubjectMismatch
 from statecore.keys import DataKey
 from statecore.keys.ring import LOG_STREAM
 from statecore.stream import StreamName
@@ -400,3 +400,25 @@ def test_an_expired_state_of_a_subject_is_erased_either_way(path: Path, clock: C
         with pytest.raises(StatecoreError):
             session.get_state("n")
         assert store.clean_up() == 0
+
+
+def test_a_log_that_is_older_than_its_keys_says_so_and_how_to_go_on(
+    path: Path, tmp_path: Path
+) -> None:
+    old = tmp_path / "old" / "agents.db"
+    old.parent.mkdir()
+    with statecore.open(path, key=KEY) as store:
+        store.manager("agent").set_state("k", 1)
+    shutil.copy(path, old)
+    with statecore.open(path, key=KEY) as store:
+        store.erase("agent")
+    shutil.copy(f"{path}-keys", f"{old}-keys")
+
+    with statecore.open(old, key=KEY) as store:
+        with pytest.raises(DamagedRecord, match="the log is older than its key store; erase"):
+            store.manager("agent").get_state("k")
+        store.erase("agent")
+        with pytest.raises(Erased):
+            store.manager("agent").at(1)
+        assert store.manager("agent").set_state("k", 2) == 3
+    assert statecore.verify(old, depth="replay", key=KEY).findings == []

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
+from hmac import compare_digest
 from pathlib import Path
 from typing import Any, Final, cast
 from urllib.parse import quote
@@ -163,13 +164,19 @@ class Archives:
             self.close()
             raise
 
-    def body_of(self, stream: bytes, version: int) -> bytes | None:
-        """Return the sealed body of an event, from whichever has it; ``None`` where none has."""
+    def body_of(self, stream: bytes, version: int, digest: bytes) -> bytes | None:
+        """Return the sealed body of an event, from whichever has it; ``None`` where none has.
+
+        One of another digest is returned where no other has one of this: it is not what it should
+        be, or of a history that this store left behind.
+        """
+        other = None
         for file in self._files:
             body = file.body(stream, version)
-            if body is not None:
+            if body is not None and compare_digest(sha256(body).digest(), digest):
                 return body
-        return None
+            other = other or body
+        return other
 
     def close(self) -> None:
         """Let go of them."""
