@@ -13,7 +13,7 @@ from statecore.codec import Record, Sealer, read_epoch
 from statecore.codec.cut import is_cut, mend, read_cut
 from statecore.codec.record import TYPE
 from statecore.errors import DamagedRecord
-from statecore.events import Archive, Birth, EventType, Moment
+from statecore.events import Archive, Birth, EventType, Moment, covers
 from statecore.keys import KeyRing
 from statecore.keys.ring import LOG_EPOCH
 from statecore.recorders import EVERYTHING, LogStore, Row, row_of
@@ -161,7 +161,8 @@ class Streams:
             return stream.sealer.open(version, stored)
         version, _, stored = row_of(self.log, stream.id, read_cut(stored).event)
         record = None if is_cut(stored) else stream.sealer.open(version, stored)
-        if record is None or record.type != EventType.ARCHIVED:
+        is_told = record is not None and record.type == EventType.ARCHIVED
+        if record is None or not is_told or not covers(record.archives, first[0], first[0]):
             raise DamagedRecord(f"{stream.name}: bodies are missing, and no event says where")
         return record
 
