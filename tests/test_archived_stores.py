@@ -277,6 +277,46 @@ def test_a_body_that_only_a_later_event_tells_of_is_not_taken_from_what_was_rest
         assert "missing-body" in [finding.kind for finding in found]
 
 
+@pytest.mark.parametrize(
+    ("version", "said_by"), [(100, 121), (100, 90), (100, 500), (5, 90), (5, 500), (1, 90)]
+)
+def test_a_backup_hides_no_body_that_was_taken_away(
+    store: BlockingStore, path: Path, archive: Path, tmp_path: Path, version: int, said_by: int
+) -> None:
+    place, keys = tmp_path / "backup", f"{path}-keys"
+    store.archive("agent", before=80, to=archive)
+    store.close()
+    taken = cut(dict(rows(path))[version], said_by)
+    edit(path, "UPDATE events SET state = ? WHERE stream = 1 AND version = ?", taken, version)
+    take(path, place, events_max=25)
+
+    assert statecore.verify_backup(place).findings == []
+    (found,) = statecore.verify_backup(place, key_store=keys, key=KEY).findings
+    assert found.kind == "missing-body"
+
+
+def test_a_backup_that_lacks_what_says_where_bodies_are_is_told_as_that(
+    store: BlockingStore, path: Path, archive: Path, tmp_path: Path
+) -> None:
+    place, keys = tmp_path / "backup", f"{path}-keys"
+    store.archive("agent", before=80, to=archive)
+    store.close()
+    take(path, place, events_max=25)
+    names = sorted(place.glob("*.segment"))
+
+    names[-1].unlink()
+    found = statecore.verify_backup(place, key_store=keys, key=KEY).findings
+    assert [finding.kind for finding in found] == ["rolled-back", "missing-body"]
+    assert "79 events between versions 1 and 79" in found[1].text
+    with pytest.raises(Archived, match="restore to a moment after"):
+        restored(place, path, tmp_path / "restored" / "agents.db", at=125)
+    take(path, place)
+    assert statecore.verify_backup(place, key_store=keys, key=KEY).findings == []
+    names[-2].unlink()  # it isn't known then what is behind
+    found = statecore.verify_backup(place, key_store=keys, key=KEY).findings
+    assert [finding.kind for finding in found] == ["missing-segment"]
+
+
 def test_what_is_derived_is_rebuilt_and_what_is_archived_kept(
     store: BlockingStore, path: Path, archive: Path
 ) -> None:
