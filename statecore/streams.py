@@ -167,9 +167,16 @@ class Streams:
         return record
 
     def _missing(self, stream: Stream) -> tuple[Archive, ...]:
-        """Return the archives that are not at hand, oldest first; those after them then are."""
+        """Return the archives that are not at hand, oldest first; those after them then are.
+
+        Both ends are looked for: bodies that a backup brought back are in an archive from before,
+        too, which may begin where a newer one does and end before it.
+        """
         found = self.archives(stream) if stream.parent is None else ()
-        return tuple(each for each in found if self.body_of(stream.id, each.first) is None)
+        ends = ((each, (each.first, each.horizon - 1)) for each in found)
+        return tuple(
+            each for each, its in ends if any(self.body_of(stream.id, at) is None for at in its)
+        )
 
     def _make_room(self) -> None:
         """Let go of the streams opened longest ago while all together are too large."""

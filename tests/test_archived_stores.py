@@ -253,6 +253,11 @@ def test_what_was_backed_up_before_it_was_archived_again_is_restored_whole(
         there.backup(tmp_path / "next")
     require_sound(again)
     require_sound(again, one, third)
+    require_sound(again, one, two)  # which has the first that the third one has, and not the last
+    with statecore.open(again, key=KEY, archives=[one, two]) as there:
+        assert there.manager("agent").at(110).version == 110
+        with pytest.raises(Archived, match=r"three\.archive"):
+            there.manager("agent").at(109)
     assert cut_versions(again) == [*range(1, 110)]
     last = restored(tmp_path / "next", again, tmp_path / "last" / "agents.db")
     require_sound(last)
