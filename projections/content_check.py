@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from statecore.codec import Sealer, read_epoch, read_time
-from statecore.codec.cut import is_cut, mend, read_cut
+from statecore.codec.cut import mend, read_cut
 from statecore.codec.seal import is_committed
 from statecore.errors import Archived, Damage, DamagedRecord, Erased, NewerFormat
-from statecore.events import Archive, EventType
+from statecore.events import EventType
 from statecore.keys import DataKey, KeyRing
 from statecore.keys.ring import LOG_EPOCH
+from statecore.projections.cut_check import CutCheck
 from statecore.projections.findings import Report
 from statecore.recorders import EVERYTHING, LogStore
 from statecore.state import Root
@@ -40,24 +41,7 @@ class _Opened:
         self.first = self.last = first
         self.unreadable = 0  # the last version whose key was destroyed
         self.ended = 0  # the last one that says so
-        self.cut: list[int] = []  # the first and the last version without a body, how many
-        self.said_by = 0  # the event that the first of them names
-        self.archives: tuple[Archive, ...] = ()  # as the last event says that tells of them
-
-    def note_cut(self, version: int, stored: bytes) -> None:
-        """Note that the body of an event was archived."""
-        first, _, count = self.cut or (version, version, 0)
-        self.said_by = self.said_by or read_cut(stored).event
-        self.cut = [first, version, count + 1]
-
-    def explains_cut(self) -> bool:
-        """Tell whether an event says where the bodies are that are not here."""
-        if not self.cut or not self.archives:
-            return not self.cut
-        first, last, _ = self.cut
-        newest = self.archives[-1]
-        covers = self.archives[0].first == first and last < newest.horizon
-        return covers and self.said_by == newest.event
+        self.cuts = CutCheck()
 
 
 class ContentCheck:
@@ -119,21 +103,20 @@ class ContentCheck:
         except Erased:
             its.unreadable = version
         except Archived:
-            its.note_cut(version, stored)
+            its.cuts.meet(version, stored, None)
             self._look_at_epoch(its, stream, version, stored)
         except NewerFormat as error:
+            its.cuts.pass_over(version)
             self._tell_run("newer-format", stream, version, error)
         except DamagedRecord as error:
+            its.cuts.pass_over(version)
             is_known = _epoch_of(stored) in its.keys
             self._tell_run("damaged-event" if is_known else "missing-key", stream, version, error)
             return
         else:
             if record.type == EventType.ERASED:
-                its.ended, its.cut, its.said_by = version, [], 0
-            if record.type == EventType.ARCHIVED:
-                its.archives = record.archives
-            if is_cut(stored):
-                its.note_cut(version, stored)
+                its.ended, its.cuts = version, CutCheck()
+            its.cuts.meet(version, stored, record)
             self._look_at_epoch(its, stream, version, stored)
         self._look_at_time(stream, version, read_time(stored))
 
@@ -220,11 +203,12 @@ class ContentCheck:
                 f"stream {stream.hex()}: the keys of its events up to version "
                 f"{its.unreadable:,} were destroyed, and no event says so",
             )
-        if not its.explains_cut():
+        if gap := its.cuts.gap():
+            first, last, count = gap
             self._report.find(
                 "missing-body",
-                f"stream {stream.hex()}: {its.cut[2]:,} events between versions {its.cut[0]:,} and "
-                f"{its.cut[1]:,} have no body, and no event says that they were archived",
+                f"stream {stream.hex()}: {count:,} events between versions {first:,} and {last:,} "
+                "have no body, and no event says that they were archived",
             )
         since = min((key.since for key in its.keys.values() if key and key.since), default=0)
         if not its.unreadable and since and its.first > since:

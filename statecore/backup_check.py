@@ -12,9 +12,11 @@ from statecore.backup.leaves import Leaves
 from statecore.backup.segment import Content, Extent, Name
 from statecore.codec import Sealer
 from statecore.errors import Archived, Damage, DamagedRecord, Erased, NotFound
+from statecore.events import EventType
 from statecore.keys import FileKeyStore, KeyProvider, KeyRing
 from statecore.keys.ring import LOG_EPOCH
 from statecore.opening import provider_from
+from statecore.projections.cut_check import CutCheck
 from statecore.projections.findings import Report
 from statecore.projections.head_check import Anchor, check_heads, read_heads
 from statecore.transparency.policy import Policy
@@ -38,7 +40,8 @@ def verify_backup(
 
     Every segment is hashed, must go on from the one before, and every event is hashed into the
     audit tree, which must be the one that was signed. Trust comes from the policy and the anchors
-    alone. With a key store, every event is opened as well.
+    alone. With a key store, every event is opened as well, and an event must say of each that has
+    no body that it was archived.
 
     Args:
         place: where the backup lies: a folder, or a URL.
@@ -119,7 +122,7 @@ class _Check:
         inside, _ = read_heads(heads, (), report)
         check_heads(inside, outside, self._roots, policy, report)
         if self.opened is not None:
-            self.opened.tell()
+            self.opened.tell(is_whole=not self._is_broken)
 
     def _walk(self, wanted: set[int], on_progress: Callable[[int], None]) -> None:
         """Hash the chain, up to its end or to the first segment that is not whole."""
@@ -225,6 +228,7 @@ class _Opened:
         self._ring = ring
         self._report = report
         self._sealers: dict[bytes, Sealer] = {}
+        self._cuts: dict[bytes, CutCheck] = {}
         self._prefixes: dict[int, bytes] = {}
         self._events = self._erased = self._archived = self._damaged = 0
 
@@ -234,18 +238,30 @@ class _Opened:
         for event in content.events:
             if not event.is_ours or not isinstance(event.stream, bytes):
                 continue
+            cuts = self._cuts.get(event.stream)
+            if cuts is None:
+                cuts = self._cuts[event.stream] = CutCheck(event.version)
             try:
-                self._sealer(event.stream).open(event.version, event.stored)
-                self._events += 1
+                record = self._sealer(event.stream).open(event.version, event.stored)
             except Erased:
                 self._erased += 1
             except Archived:
                 self._archived += 1
+                cuts.meet(event.version, event.stored, None)
             except DamagedRecord as error:
-                self._damaged += 1
-                if self._damaged <= _TOLD_MAX:
-                    where = f"position {event.position:,}, stream {event.stream.hex()}"
-                    self._report.find("damaged-event", f"{where}: {error}")
+                cuts.pass_over(event.version)
+                self._find_damaged(event.position, event.stream, error)
+            else:
+                self._events += 1
+                cuts.meet(event.version, event.stored, record)
+                if record.type == EventType.ERASED:
+                    self._cuts[event.stream] = CutCheck(event.version + 1)
+
+    def _find_damaged(self, position: int, stream: bytes, error: DamagedRecord) -> None:
+        self._damaged += 1
+        if self._damaged <= _TOLD_MAX:
+            where = f"position {position:,}, stream {stream.hex()}"
+            self._report.find("damaged-event", f"{where}: {error}")
 
     def _sealer(self, stream: bytes) -> Sealer:
         sealer = self._sealers.get(stream)
@@ -255,8 +271,12 @@ class _Opened:
             self._sealers[stream] = sealer
         return sealer
 
-    def tell(self) -> None:
-        """Say what it came to."""
+    def tell(self, *, is_whole: bool) -> None:
+        """Say what it came to.
+
+        Args:
+            is_whole: whether all was read; else what says where bodies are may be what wasn't.
+        """
         self._report.notes.append(
             f"{self._events:,} events were opened with their keys; {self._erased:,} were erased, "
             "on purpose"
@@ -266,3 +286,17 @@ class _Opened:
         if self._damaged > _TOLD_MAX:
             more = self._damaged - _TOLD_MAX
             self._report.find("damaged-event", f"and {more:,} more events do not open")
+        if is_whole:
+            self._look_at_cuts()
+
+    def _look_at_cuts(self) -> None:
+        """Hold what was archived against what the events say; a restore needs them, too."""
+        for stream, cuts in self._cuts.items():
+            if gap := cuts.gap():
+                first, last, count = gap
+                self._report.find(
+                    "missing-body",
+                    f"stream {stream.hex()}: {count:,} events between versions {first:,} and "
+                    f"{last:,} have no body, and no event of the backup says that they were "
+                    "archived",
+                )

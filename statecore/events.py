@@ -6,7 +6,7 @@ number, and never the name of anything to import.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, StrEnum
@@ -84,6 +84,14 @@ class Archive(NamedTuple):
     """That the file had when it was made."""
     digest: bytes
     """SHA-256 of the file."""
+
+
+def covers(archives: Sequence[Archive], first: int, last: int) -> bool:
+    """Tell whether the bodies of all versions from one to another went to archives.
+
+    Of all archives of a state, oldest first, of which each goes on where the one before ends.
+    """
+    return bool(archives) and archives[0].first <= first and last < archives[-1].horizon
 
 
 def join(one: Past, other: Past) -> Past:

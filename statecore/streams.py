@@ -14,7 +14,7 @@ from statecore.codec import Record, Sealer, read_epoch
 from statecore.codec.cut import header_and_digest, is_cut, mend, read_cut
 from statecore.codec.record import TYPE
 from statecore.errors import Damage, DamagedRecord
-from statecore.events import Archive, Birth, EventType, Moment
+from statecore.events import Archive, Birth, EventType, Moment, covers
 from statecore.keys import DataKey, KeyRing
 from statecore.keys.ring import LOG_EPOCH
 from statecore.recorders import EVERYTHING, LogStore, Row, row_of
@@ -177,7 +177,8 @@ class Streams:
             return stream.sealer.open(version, stored)
         version, _, stored = row_of(self.log, stream.id, read_cut(stored).event)
         record = None if is_cut(stored) else stream.sealer.open(version, stored)
-        if record is None or record.type != EventType.ARCHIVED:
+        is_told = record is not None and record.type == EventType.ARCHIVED
+        if record is None or not is_told or not covers(record.archives, first[0], first[0]):
             raise DamagedRecord(f"{stream.name}: bodies are missing, and no event says where")
         return record
 
@@ -191,13 +192,15 @@ class Streams:
         stream.archives = found
 
     def _is_at_hand(self, stream: Stream, archive: Archive) -> bool:
-        """Tell whether an archive is at hand: its last body is, as it was archived.
+        """Tell whether an archive is at hand: both of its ends are, as they were archived.
 
-        One that was left by a killed attempt ends earlier, and one of a history that the store left
-        behind ends in another way.
+        One that was left by a killed attempt ends earlier, one of a history that the store left
+        behind ends in another way, and one from before a restore may have the beginning of another.
         """
-        last = archive.horizon - 1
-        for version, _, stored in self.log.read(stream.id, last - 1, last):
+        return all(self._has_body(stream, at) for at in (archive.first, archive.horizon - 1))
+
+    def _has_body(self, stream: Stream, version: int) -> bool:
+        for _, _, stored in self.log.read(stream.id, version - 1, version):
             try:
                 digest = header_and_digest(stored)[1]
                 body = self.body_of(stream.id, version, digest)

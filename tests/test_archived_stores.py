@@ -16,9 +16,9 @@ import pytest
 import statecore
 from statecore import Archived, BlockingManager, BlockingStore, Standing, StateManager
 from statecore.backup import take
-from statecore.codec.cut import is_cut
+from statecore.codec.cut import cut, is_cut
 from statecore.doctor import examine
-from statecore.errors import Erased, InputError
+from statecore.errors import DamagedRecord, Erased, InputError
 from statecore.events import to_time
 from statecore.salvaging import salvage
 from statecore.stream import StreamName
@@ -185,6 +185,7 @@ def test_segments_that_were_taken_between_two_archives_fit(
 
     again = restored(place, path, tmp_path / "restored" / "agents.db")
 
+    assert statecore.verify_backup(place, key_store=f"{path}-keys", key=KEY).findings == []
     assert cut_versions(again) == cut_versions(path) == [*range(1, last - 20)]
     for depth in DEPTHS:
         assert statecore.verify(again, depth=depth, key=KEY).findings == []
@@ -195,6 +196,130 @@ def test_segments_that_were_taken_between_two_archives_fit(
             here = list(found.history(until=last))
             assert here == [event for event in events if event.version >= first]
             assert there.check().complaints == []
+
+
+def require_sound(path: Path, *at_hand: Path) -> None:
+    """See that nobody finds anything wrong with a store."""
+    for depth in DEPTHS:
+        assert statecore.verify(path, depth=depth, key=KEY, archives=at_hand).findings == []
+    with statecore.open(path, key=KEY, archives=at_hand) as store:
+        assert store.check().complaints == []
+        done = store.rebuild(only_check=True)
+        assert (done.differences, done.left_alone) == ([], [])
+
+
+def twice_archived(store: BlockingStore, path: Path, folder: Path, between: int) -> list[Path]:
+    """Archive, take a backup, and both again; return the archives."""
+    made = [folder / "one.archive", folder / "two.archive"]
+    agent = store.manager("agent", actor="ada")
+    store.archive("agent", before=40, to=made[0])
+    store.backup(folder / "backup")
+    write(agent, between)
+    store.archive("agent", before=100, to=made[1])
+    store.backup(folder / "backup")
+    return made
+
+
+@pytest.mark.parametrize("between", [0, 1, 30])
+def test_what_was_backed_up_before_it_was_archived_again_is_restored_whole(
+    store: BlockingStore, path: Path, tmp_path: Path, between: int
+) -> None:
+    """The second archive's event is there, what it cut is not, and the first one's tells all."""
+    before = told(store.manager("agent"), 1, 120)
+    one, two = twice_archived(store, path, tmp_path, between)
+
+    again = restored(tmp_path / "backup", path, tmp_path / "restored" / "agents.db")
+
+    held = statecore.verify_backup(tmp_path / "backup", key_store=f"{path}-keys", key=KEY)
+    assert held.findings == []
+    assert [each for each in examine(again, key=KEY).diagnoses if each.kind != "open-folder"] == []
+    assert cut_versions(path) == [*range(1, 100)]
+    assert cut_versions(again) == [*range(1, 40)]
+    for at_hand in ([], [one], [two], [one, two]):
+        require_sound(path, *at_hand)
+        require_sound(again, *at_hand)
+        with statecore.open(again, key=KEY, archives=at_hand) as there:
+            agent = there.manager("agent")
+            if one in at_hand:
+                assert told(agent, 1, 120) == before
+            else:
+                assert told(agent, 40, 120)[0] == before[0][39:]
+                with pytest.raises(Archived):
+                    agent.at(39)
+
+    third = tmp_path / "three.archive"
+    with statecore.open(again, key=KEY) as there:
+        assert there.archive("agent", before=110, to=third).first == 40
+        there.backup(tmp_path / "next")
+    require_sound(again)
+    require_sound(again, one, third)
+    require_sound(again, one, two)  # which has the first that the third one has, and not the last
+    with statecore.open(again, key=KEY, archives=[one, two]) as there:
+        assert there.manager("agent").at(110).version == 110
+        with pytest.raises(Archived, match=r"three\.archive"):
+            there.manager("agent").at(109)
+    assert cut_versions(again) == [*range(1, 110)]
+    last = restored(tmp_path / "next", again, tmp_path / "last" / "agents.db")
+    require_sound(last)
+    with statecore.open(last, key=KEY, archives=[one, third]) as there:
+        assert told(there.manager("agent"), 1, 120) == before
+
+
+@pytest.mark.parametrize("said_by", [121, 122, 90])
+def test_a_body_that_only_a_later_event_tells_of_is_not_taken_from_what_was_restored(
+    store: BlockingStore, path: Path, tmp_path: Path, said_by: int
+) -> None:
+    """It is here, by the event that readers go by, whatever else was archived elsewhere."""
+    twice_archived(store, path, tmp_path, 0)
+    again = restored(tmp_path / "backup", path, tmp_path / "restored" / "agents.db")
+    taken = cut(dict(rows(again))[60], said_by)
+    edit(again, "UPDATE events SET state = ? WHERE stream = 1 AND version = 60", taken)
+
+    with statecore.open(again, key=KEY, snapshots=False) as there, pytest.raises(DamagedRecord):
+        there.manager("agent").at()
+    for depth in DEPTHS[2:]:
+        found = statecore.verify(again, depth=depth, key=KEY).findings
+        assert "missing-body" in [finding.kind for finding in found]
+
+
+@pytest.mark.parametrize(
+    ("version", "said_by"), [(100, 121), (100, 90), (100, 500), (5, 90), (5, 500), (1, 90)]
+)
+def test_a_backup_hides_no_body_that_was_taken_away(
+    store: BlockingStore, path: Path, archive: Path, tmp_path: Path, version: int, said_by: int
+) -> None:
+    place, keys = tmp_path / "backup", f"{path}-keys"
+    store.archive("agent", before=80, to=archive)
+    store.close()
+    taken = cut(dict(rows(path))[version], said_by)
+    edit(path, "UPDATE events SET state = ? WHERE stream = 1 AND version = ?", taken, version)
+    take(path, place, events_max=25)
+
+    assert statecore.verify_backup(place).findings == []
+    (found,) = statecore.verify_backup(place, key_store=keys, key=KEY).findings
+    assert found.kind == "missing-body"
+
+
+def test_a_backup_that_lacks_what_says_where_bodies_are_is_told_as_that(
+    store: BlockingStore, path: Path, archive: Path, tmp_path: Path
+) -> None:
+    place, keys = tmp_path / "backup", f"{path}-keys"
+    store.archive("agent", before=80, to=archive)
+    store.close()
+    take(path, place, events_max=25)
+    names = sorted(place.glob("*.segment"))
+
+    names[-1].unlink()
+    found = statecore.verify_backup(place, key_store=keys, key=KEY).findings
+    assert [finding.kind for finding in found] == ["rolled-back", "missing-body"]
+    assert "79 events between versions 1 and 79" in found[1].text
+    with pytest.raises(Archived, match="restore to a moment after"):
+        restored(place, path, tmp_path / "restored" / "agents.db", at=125)
+    take(path, place)
+    assert statecore.verify_backup(place, key_store=keys, key=KEY).findings == []
+    names[-2].unlink()  # it isn't known then what is behind
+    found = statecore.verify_backup(place, key_store=keys, key=KEY).findings
+    assert [finding.kind for finding in found] == ["missing-segment"]
 
 
 def test_what_is_derived_is_rebuilt_and_what_is_archived_kept(

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import statecore
 from statecore import Archived, BlockingManager, BlockingStore
 from statecore.archiving import _Work
-from statecore.codec.cut import cut, is_cut
+from statecore.codec.cut import cut, is_cut, read_cut
 from statecore.errors import (
     DamagedRecord,
     Erased,
@@ -369,18 +369,63 @@ def test_a_body_that_was_taken_away_is_damage_and_not_archived(
     assert "missing-body" in [finding.kind for finding in report.findings]
 
 
-@pytest.mark.parametrize("said_by", [1, 5, 90, 500])
+@pytest.mark.parametrize("said_by", [1, 3, 5, 90, 100, 500])
+@pytest.mark.parametrize("version", [1, 5])
 def test_rows_that_name_another_event_are_damage(
-    store: BlockingStore, archive: Path, path: Path, said_by: int
+    store: BlockingStore, archive: Path, path: Path, version: int, said_by: int
 ) -> None:
+    """One before it, itself, one of another kind, of another state, or none."""
+    write(store.manager("other", actor="bob"), 79)
+    assert store.archive("other", before=10, to=archive.with_name("other")).version == 100
     store.archive("agent", before=80, to=archive)
     store.close()
-    taken = cut(dict(rows(path))[1], said_by)
-    edit(path, "UPDATE events SET state = ? WHERE stream = 1 AND version = 1", taken)
+    taken = cut(dict(rows(path))[version], said_by)
+    edit(path, "UPDATE events SET state = ? WHERE stream = 1 AND version = ?", taken, version)
 
-    with statecore.open(path, key=KEY) as again, pytest.raises(DamagedRecord):
-        again.manager("agent").at()
-    report = statecore.verify(path, depth="contents", key=KEY)
+    if version == 1:  # which readers go by
+        with statecore.open(path, key=KEY) as again, pytest.raises(DamagedRecord):
+            again.manager("agent").at()
+    for at_hand in ([], [archive]):
+        report = statecore.verify(path, depth="contents", key=KEY, archives=at_hand)
+        assert [finding.kind for finding in report.findings] == ["missing-body"]
+
+
+@pytest.mark.parametrize("version", [1, 60])
+def test_rows_that_name_an_event_whose_archives_lack_them_are_damage(
+    store: BlockingStore, archive: Path, path: Path, tmp_path: Path, version: int
+) -> None:
+    """Of the first one that is all of them: readers go by it."""
+    made = [tmp_path / "one.archive", archive]
+    first = store.archive("agent", before=40, to=made[0]).version
+    store.archive("agent", before=80, to=made[1])
+    store.close()
+    taken = cut(dict(rows(path))[version], first)
+    edit(path, "UPDATE events SET state = ? WHERE stream = 1 AND version = ?", taken, version)
+
+    if version == 1:
+        with statecore.open(path, key=KEY) as again, pytest.raises(DamagedRecord):
+            again.manager("agent").at()
+    for at_hand in ([], made):
+        report = statecore.verify(path, depth="contents", key=KEY, archives=at_hand)
+        assert [finding.kind for finding in report.findings] == ["missing-body"]
+
+
+def test_rows_that_name_an_event_which_was_archived_since_are_sound(
+    store: BlockingStore, agent: BlockingManager, archive: Path, path: Path, tmp_path: Path
+) -> None:
+    made = [tmp_path / "one.archive", archive]
+    first = store.archive("agent", before=40, to=made[0]).version
+    write(agent, 20)
+    store.archive("agent", before=first + 10, to=made[1])
+    store.close()
+    assert read_cut(dict(rows(path))[2]).event == first
+    assert is_cut(dict(rows(path))[first])
+
+    for at_hand in ([], made[:1], made[1:], made):
+        assert statecore.verify(path, depth="replay", key=KEY, archives=at_hand).findings == []
+    taken = cut(dict(rows(path))[2], 50)
+    edit(path, "UPDATE events SET state = ? WHERE stream = 1 AND version = 2", taken)
+    report = statecore.verify(path, depth="contents", key=KEY, archives=made)
     assert [finding.kind for finding in report.findings] == ["missing-body"]
 
 

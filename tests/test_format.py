@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Context, Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -311,6 +312,27 @@ class Reader:
                 body = msgpack.unpackb(sealed.open(key, bound)[1])
                 yield Event(version, sealed.time, body, sealed.own_id())
 
+    def archived(self, stream: bytes) -> set[int]:
+        """Return which events of a stream are archived, and see that an event says so of each."""
+        rows = dict(self.rows(stream))
+        named = {at: self.left(kept)[2] for at, kept in rows.items() if kept[0] & 0x80}
+        said: dict[int, tuple[int, int]] = {}
+        for event in self.events(stream):
+            if event is not None and event.body[3] == 12:
+                archives = event.extras["h"][0]
+                assert all(one[1] == two[0] for one, two in pairwise(archives))
+                said[event.version] = archives[0][0], archives[-1][1]
+        for version, said_by in named.items():
+            assert said_by > version
+            if said_by not in named or self.archive:
+                assert said[said_by][0] <= version < said[said_by][1]
+        if named:
+            first = min(rows)
+            assert named[first] not in named
+            assert said[named[first]][0] == first
+            assert max(named) < said[named[first]][1]
+        return set(named)
+
     def touches(self, stream: bytes, tag: bytes) -> list[int]:
         sql = (
             "SELECT first, count, distances FROM touches JOIN streams ON streams.id = stream"
@@ -465,6 +487,7 @@ def test_an_archived_store_is_as_specified(tmp_path: Path) -> None:
         assert (header, said_by) == (was[: len(header)], 23)
         assert body_digest == hashlib.sha256(was[len(header) :]).digest()
         assert reader.whole(stream, version, stored) == was
+    assert reader.archived(stream) == set(range(1, 15))
     assert rows[14:22] == before[14:]
     assert reader.archive is not None
     assert list(reader.archive.execute("SELECT * FROM archive")) == [(1, reader.log_id)]
@@ -484,6 +507,31 @@ def test_an_archived_store_is_as_specified(tmp_path: Path) -> None:
     for each in (whole, reader):
         each.database.close()
     reader.archive.close()
+
+
+def test_who_says_so_is_as_specified_where_a_state_was_archived_again(tmp_path: Path) -> None:
+    import statecore
+
+    path, again = tmp_path / "agents.db", tmp_path / "again.db"
+    keys = path.with_name("agents.db-keys")
+    with statecore.open(path, key=KEY) as store:
+        agent = store.manager("agent")
+        for at in range(20):
+            agent.set_state("n", at)
+        store.archive("agent", before=8, to=tmp_path / "one.archive")
+        store.backup(tmp_path / "backup")
+        store.archive("agent", before=15, to=tmp_path / "two.archive")
+        store.backup(tmp_path / "backup")
+    statecore.restore(tmp_path / "backup", again, key_store=keys, key=KEY)
+
+    for place, named, archived in ((path, (22, 21, 22), 14), (again, (21, 21, None), 7)):
+        reader = Reader(place, keys)
+        stream = reader.id_of("agent")
+        rows = dict(reader.rows(stream))
+        assert reader.archived(stream) == set(range(1, archived + 1))
+        assert (reader.left(rows[1])[2], reader.left(rows[7])[2]) == named[:2]
+        assert (reader.left(rows[8])[2] if archived > 7 else None) == named[2]
+        reader.database.close()
 
 
 def test_a_sealed_state_is_as_specified(tmp_path: Path) -> None:
