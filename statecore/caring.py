@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from statecore.checking import Check, CheckReport
 from statecore.engine import Engine
-from statecore.errors import BranchNotFound, Erased, StatecoreError
+from statecore.errors import Archived, BranchNotFound, Erased, StatecoreError
 from statecore.events import Birth
 from statecore.manager import StateManager
 from statecore.policy import Permission
@@ -172,6 +172,8 @@ async def _hold_to_rules(manager: StateManager) -> tuple[str, list[str]]:
         return "states held to rules", [str(each) for each in await manager.check()]
     except Erased:
         return "states that ended before they were held to rules", []
+    except Archived:
+        return "forks of what is archived, not held to rules", []
     except StatecoreError as error:
         return "states that can't be held to rules", [str(error)]
 
