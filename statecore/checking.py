@@ -286,6 +286,9 @@ class _Look:
 def name_of(streams: Streams, stream_id: bytes) -> StreamName | None:
     """Return the name that the first event of a stream gives; ``None`` where it was erased.
 
+    There may be a key of a new beginning all the same: made by who was killed before its first
+    event, or had since by a store that went back to before it.
+
     Raises:
         DamagedRecord: that event does not open, or tells no name.
     """
@@ -294,8 +297,11 @@ def name_of(streams: Streams, stream_id: bytes) -> StreamName | None:
         return StreamName(birth.agent_id, birth.branch, birth.generation)
     stream = streams.adopt(StreamName(""), stream_id)
     stream.load_keys(streams.ring.keys(stream_id))
-    if stream.key is not None and streams.log.version(stream_id):
-        raise DamagedRecord("its first event is missing")
+    last = streams.log.version(stream_id)
+    if stream.key is not None and last:
+        if last >= stream.first_own:
+            raise DamagedRecord("its first event is missing")
+        require_end(streams, stream_id)
     return None
 
 
