@@ -44,7 +44,7 @@ class Caretaker:
 
     def check(self, checks: Collection[Check | str]) -> CheckReport:
         started = time.monotonic()
-        report = Checker(self._plain(), self._streams, checks).run()
+        report = Checker(self._plain, self._streams, checks).run()
         report.seconds, report.time = time.monotonic() - started, self._clock()
         self.last_check = report
         return report

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, Protocol
 
 from statecore.checking import Check, CheckReport
 from statecore.engine import Engine
-from statecore.errors import StatecoreError
+from statecore.errors import Archived, BranchNotFound, Erased, StatecoreError
 from statecore.events import Birth
 from statecore.manager import StateManager
 from statecore.policy import Permission
@@ -19,6 +20,8 @@ from statecore.warden import StoreAccess
 
 if TYPE_CHECKING:
     from statecore.store import StateStore
+
+_LOOKS: Final = 5  # while others go on writing
 
 
 class Care(Protocol):
@@ -87,11 +90,17 @@ class StoreCare:
         self.access.require(Permission.AUDIT)
         report = await self._engine.waiter.away(self._parts.care.check, checks)
         if Check.REFERENCE in report.checks:
+            position_of = self._engine.streams.log.last_position
             for birth in await self.agents():
                 main = self.manager(birth.agent_id)
-                await _check_rules(main, report)
-                for name in await main.branch_names():  # which asks no index
-                    await _check_rules(await main.branch(name, create=False), report)
+                await _check_rules(main, report, position_of)
+                names: list[str] = []
+                with suppress(Erased):  # it ended meanwhile
+                    names = await main.branch_names()  # which asks no index
+                for name in names:
+                    with suppress(BranchNotFound, Erased):  # given up meanwhile, or ended
+                        branch = await main.branch(name, create=False)
+                        await _check_rules(branch, report, position_of)
         return report
 
     @property
@@ -138,17 +147,35 @@ class StoreCare:
         return await self._engine.waiter.away(self._parts.care.compact)
 
 
-async def _check_rules(manager: StateManager, report: CheckReport) -> None:
-    """Hold the values of a state against its agent's rules, references among them."""
+async def _check_rules(
+    manager: StateManager, report: CheckReport, position_of: Callable[[], int]
+) -> None:
+    """Hold the values of a state against its agent's rules, references among them.
+
+    Values and rules are read one after the other: what does not fit is looked at again where
+    something was written meanwhile.
+    """
+    for _ in range(_LOOKS):
+        position = position_of()
+        what, found = await _hold_to_rules(manager)
+        if not found or position_of() == position:
+            break
+    report.count(what)
     name = StreamName(manager.agent_id, manager.branch_name)
+    for text in found:
+        report.find(Check.REFERENCE, str(name), text)
+
+
+async def _hold_to_rules(manager: StateManager) -> tuple[str, list[str]]:
+    """Return what a state counts as, and what is wrong with it."""
     try:
-        violations = await manager.check()
+        return "states held to rules", [str(each) for each in await manager.check()]
+    except Erased:
+        return "states that ended before they were held to rules", []
+    except Archived:
+        return "forks of what is archived, not held to rules", []
     except StatecoreError as error:
-        report.find(Check.REFERENCE, str(name), str(error))
-        return
-    report.count("states held to rules")
-    for violation in violations:
-        report.find(Check.REFERENCE, str(name), str(violation))
+        return "states that can't be held to rules", [str(error)]
 
 
 class BlockingCare:

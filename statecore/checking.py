@@ -5,9 +5,11 @@ Each says what it proved, in numbers: a check that looked at nothing proves noth
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
+from typing import Final
 
 from statecore.codec import Record, read_epoch
 from statecore.codec.record import TAKES_BACK
@@ -24,6 +26,7 @@ from statecore.stream import Stream, StreamName
 from statecore.streams import Streams
 
 _PAGE = 500
+_LOOKS: Final = 3  # while others go on writing
 
 
 class Check(StrEnum):
@@ -77,50 +80,112 @@ class CheckReport:
 
 
 class Checker:
-    """Checks one open log."""
+    """Checks one open log, while others go on writing to it.
 
-    def __init__(self, plain: Streams, live: Streams, checks: Collection[Check | str]) -> None:
+    What it compares is read one after the other. So whatever does not fit, where something was
+    written meanwhile, is looked at again, in the end while nobody writes: it may be that of two
+    moments.
+    """
+
+    def __init__(
+        self, begin: Callable[[], Streams], live: Streams, checks: Collection[Check | str]
+    ) -> None:
         """Check a log.
 
         Args:
-            plain: its streams, folded from their events alone, without snapshots.
+            begin: returns its streams, none of them open yet, folded from their events alone,
+                without snapshots.
             live: its streams as everybody reads them.
             checks: which to do; all where empty.
         """
-        self._plain = plain
+        self._begin = begin
         self._live = live
         wanted = tuple(Check(each) for each in checks) or tuple(Check)
         self.report = CheckReport(wanted)
+        self._renew()
+
+    def _renew(self) -> None:
+        """Have streams that know of nothing yet."""
+        self._position = self._live.log.last_position()  # first: what comes after shows
+        self._plain = self._begin()
 
     def run(self) -> CheckReport:
         """Check all states, one after the other."""
         for stream_id in self._plain.log.streams():
-            where = f"stream {stream_id.hex()}"
-            try:
-                name = name_of(self._plain, stream_id)
-                where = spell(name) if name else where
-                if name is not None:
-                    self._check(name)
-                elif Check.HISTORY in self.report.checks:
-                    self._check_end(stream_id)
-            except Erased:
-                self.report.count("erased states")
-            except Archived:
-                self.report.count("forks of what is archived")
-            except (DamagedRecord, NewerFormat) as error:
-                self.report.find(Check.HISTORY, where, str(error))
+            self._settle(partial(self._look_at, stream_id))
         if Check.INDEX in self.report.checks:
-            self._check_tree()
+            tree = MemoryTree(self._plain.log)
+            self._settle(partial(self._look_at_tree, tree))
         return self.report
 
+    def _settle(self, look: Callable[[], _Look]) -> None:
+        """Take down what is found in one moment."""
+        for _ in range(_LOOKS):
+            found = look()
+            if found.is_whole or self._live.log.last_position() == self._position:
+                break
+            self._renew()
+        else:
+            with self._live.log.turn():  # others wait until it is left
+                self._renew()
+                found = look()
+        for what, number in found.report.proved.items():
+            self.report.count(what, number)
+        self.report.complaints += found.report.complaints
+
+    def _look_at(self, stream_id: bytes) -> _Look:
+        look = _Look(self._plain, self._live, self.report.checks)
+        look.at_stream(stream_id)
+        return look
+
+    def _look_at_tree(self, tree: MemoryTree) -> _Look:
+        look = _Look(self._plain, self._live, self.report.checks)
+        look.at_tree(tree)
+        return look
+
+
+class _Look:
+    """One look at a stream, or at the tree, as far as it got."""
+
+    def __init__(self, plain: Streams, live: Streams, checks: tuple[Check, ...]) -> None:
+        self._plain = plain
+        self._live = live
+        self._is_cut_short = False
+        self.report = CheckReport(checks)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it came to its end, and found nothing."""
+        return self.report.is_sound and not self._is_cut_short
+
+    def at_stream(self, stream_id: bytes) -> None:
+        """Check a stream."""
+        where = f"stream {stream_id.hex()}"
+        try:
+            name = name_of(self._plain, stream_id)
+            where = spell(name) if name else where
+            if name is not None:
+                self._check(name)
+            else:
+                self._check_end(stream_id)
+        except Archived:
+            self._is_cut_short = True
+            self.report.count("forks of what is archived")
+        except (DamagedRecord, Erased, NewerFormat) as error:
+            # Of what was erased nothing is read: a key is gone, and no event says so. Or not yet.
+            self.report.find(Check.HISTORY, where, str(error))
+
+    def at_tree(self, tree: MemoryTree) -> None:
+        """Check what is kept of the audit tree, against one that knows of events so far."""
+        for text, count in compare_tree(self._plain, tree):
+            self.report.count("tree nodes and links", count)
+            if text:
+                self.report.find(Check.INDEX, "the audit tree", text)
+
     def _check_end(self, stream_id: bytes) -> None:
-        """Hold a stream without keys to have an event that says why."""
-        stream = self._plain.adopt(StreamName(""), stream_id)
-        for version, _, stored in self._plain.log.read(stream_id, 0, EVERYTHING, 1, back=True):
-            if read_epoch(stored) != LOG_EPOCH:
-                raise DamagedRecord("its key is gone, and no event says why")
-            stream.sealer.open(version, stored)
-        self.report.count("erased states")
+        if Check.HISTORY in self.report.checks:
+            require_end(self._plain, stream_id)
+            self.report.count("erased states")
 
     def _check(self, name: StreamName) -> None:
         stream = self._plain.open(name)
@@ -148,27 +213,13 @@ class Checker:
             text = f"the current state is not what its events make: {wrong}"
             report.find(Check.STATE, name, text)
         report.count("states")
-        for version, _ in self._snapshots(stream):
+        upkeep = self._plain.log.upkeep
+        for version, stored in upkeep.snapshots(stream.id) if upkeep is not None else ():
             if version < stream.horizon:
                 continue  # it was being kept while that was archived, and is never used
             report.count("snapshots")
-            if not self.holds(stream, version):
+            if not holds(self._plain, stream, version, stored):
                 report.find(Check.STATE, name, f"the snapshot at version {version} does not hold")
-
-    def _snapshots(self, stream: Stream) -> list[tuple[int, bytes]]:
-        upkeep = self._plain.log.upkeep
-        return upkeep.snapshots(stream.id) if upkeep is not None else []
-
-    def holds(self, stream: Stream, version: int) -> bool:
-        """Tell whether the snapshot of a version is what the events make."""
-        stored = dict(self._snapshots(stream)).get(version, b"")
-        try:
-            kept = unpack_root(version, stream.sealer.open_snapshot(version, stored))
-            if version > stream.root.version or version < max(stream.first_own, stream.horizon):
-                return False
-            return not differences(kept, self._plain.replay.root_at(stream, version))
-        except (DamagedRecord, Erased, NewerFormat, ValueError):
-            return False
 
     def _check_history(self, stream: Stream, root: Root) -> None:
         report, name, horizon = self.report, spell(stream.name), stream.horizon
@@ -231,15 +282,12 @@ class Checker:
             if there and version > there:
                 yield f"builds on version {version} of {spell(other)}, which ends at {there}"
 
-    def _check_tree(self) -> None:
-        for text, count in compare_tree(self._plain):
-            self.report.count("tree nodes and links", count)
-            if text:
-                self.report.find(Check.INDEX, "the audit tree", text)
-
 
 def name_of(streams: Streams, stream_id: bytes) -> StreamName | None:
     """Return the name that the first event of a stream gives; ``None`` where it was erased.
+
+    There may be a key of a new beginning all the same: made by who was killed before its first
+    event, or had since by a store that went back to before it.
 
     Raises:
         DamagedRecord: that event does not open, or tells no name.
@@ -249,9 +297,36 @@ def name_of(streams: Streams, stream_id: bytes) -> StreamName | None:
         return StreamName(birth.agent_id, birth.branch, birth.generation)
     stream = streams.adopt(StreamName(""), stream_id)
     stream.load_keys(streams.ring.keys(stream_id))
-    if stream.key is not None and streams.log.version(stream_id):
-        raise DamagedRecord("its first event is missing")
+    last = streams.log.version(stream_id)
+    if stream.key is not None and last:
+        if last >= stream.first_own:
+            raise DamagedRecord("its first event is missing")
+        require_end(streams, stream_id)
     return None
+
+
+def require_end(streams: Streams, stream_id: bytes) -> None:
+    """Hold the last event of a stream without readable ones to say why.
+
+    Raises:
+        DamagedRecord: it does not, or does not open.
+    """
+    stream = streams.adopt(StreamName(""), stream_id)
+    for version, _, stored in streams.log.read(stream_id, 0, EVERYTHING, 1, back=True):
+        if read_epoch(stored) != LOG_EPOCH:
+            raise DamagedRecord("its key is gone, and no event says why")
+        stream.sealer.open(version, stored)
+
+
+def holds(streams: Streams, stream: Stream, version: int, stored: bytes) -> bool:
+    """Tell whether the snapshot of a version is what the events make."""
+    try:
+        kept = unpack_root(version, stream.sealer.open_snapshot(version, stored))
+        if version > stream.root.version or version < max(stream.first_own, stream.horizon):
+            return False
+        return not differences(kept, streams.replay.root_at(stream, version))
+    except (DamagedRecord, Erased, NewerFormat, ValueError):
+        return False
 
 
 def compare_indexes(streams: Streams, stream: Stream) -> Iterator[tuple[str, int]]:
@@ -287,12 +362,16 @@ def _archived(stream: Stream) -> int:
     return max(0, stream.horizon - stream.first_own) if stream.parent is None else 0
 
 
-def compare_tree(streams: Streams) -> Iterator[tuple[str, int]]:
-    """Yield what is wrong with what is kept of the audit tree, and how much was compared."""
+def compare_tree(streams: Streams, tree: MemoryTree) -> Iterator[tuple[str, int]]:
+    """Yield what is wrong with what is kept of the audit tree, and how much was compared.
+
+    Args:
+        streams: of the log.
+        tree: one made of its events, which is brought up to date.
+    """
     upkeep = streams.log.upkeep
     if upkeep is None:
         return
-    tree = MemoryTree(streams.log)
     tree.catch_up()
     nodes, links = tree.kept()
     kept_nodes, kept_links = upkeep.nodes(), upkeep.links()

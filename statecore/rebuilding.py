@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from statecore.checking import (
-    Check,
-    Checker,
     compare_indexes,
     compare_tree,
     count_anew,
+    holds,
     name_of,
     spell,
 )
@@ -64,12 +63,11 @@ def rebuild(plain: Streams, *, only_check: bool = False) -> Rebuilt:
                 continue
             except (DamagedRecord, NewerFormat) as error:
                 done.left_alone.append(f"{where}: {error}")
-        for text, count in compare_tree(plain):
+        tree = MemoryTree(plain.log)
+        for text, count in compare_tree(plain, tree):
             done.rows += count
             if text:
                 done.differences.append(f"the audit tree: {text}")
-        tree = MemoryTree(plain.log)
-        tree.catch_up()
         mending.tree(*tree.kept())
         if not only_check and done.differences:
             mending.commit()
@@ -99,10 +97,9 @@ def _rebuild_stream(
 def _rebuild_snapshots(
     plain: Streams, stream: Stream, done: Rebuilt, upkeep: Upkeep, mending: Mending
 ) -> None:
-    checker = Checker(plain, plain, [Check.STATE])
-    for version, _ in upkeep.snapshots(stream.id):
+    for version, stored in upkeep.snapshots(stream.id):
         done.snapshots += 1
-        if not checker.holds(stream, version):
+        if not holds(plain, stream, version, stored):
             done.differences.append(
                 f"{spell(stream.name)}: the snapshot at version {version} does not hold"
             )

@@ -536,6 +536,29 @@ def test_a_branch_keeps_what_it_shares(
         assert statecore.verify(path, depth=depth, key=KEY).findings == []
 
 
+@pytest.mark.parametrize("is_written", [True, False])
+def test_a_branch_of_what_is_archived_is_no_complaint_where_the_archive_is_not_at_hand(
+    store: BlockingStore, path: Path, archive: Path, is_written: bool
+) -> None:
+    store.archive("agent", before=80, to=archive)
+    store.close()
+    with statecore.open(path, key=KEY, archives=[archive]) as there:
+        idea = there.manager("agent").branch("idea", at=50)
+        if is_written:
+            idea.set_state("idea", 1)
+        report = there.check()
+        assert report.complaints == []
+        assert report.proved["states held to rules"] == 3
+
+    with statecore.open(path, key=KEY) as there:
+        report = there.check()
+
+    assert report.complaints == []
+    assert report.proved.get("forks of what is archived", 0) == is_written
+    assert report.proved["forks of what is archived, not held to rules"] == 1
+    assert report.proved["states held to rules"] == 2
+
+
 def test_a_branch_that_was_deleted_is_never_read_wrongly(
     store: BlockingStore, path: Path, archive: Path
 ) -> None:

@@ -235,6 +235,22 @@ def test_a_damaged_state_is_left_alone_and_the_others_are_made_again(written: Pa
     assert len(table(written, "touches")) > len(of_agent)
 
 
+@pytest.mark.parametrize("lost", ["version = 5", "version >= 4"])
+def test_what_is_missing_of_a_state_that_began_anew_is_found(path: Path, lost: str) -> None:
+    """Its first event; or all of them, and the one that says that it was erased before."""
+    with statecore.open(path, key=KEY) as store:
+        for number in range(3):
+            store.manager("agent").set_state("n", number)
+        store.erase("agent")
+        for number in range(3):
+            store.manager("agent").set_state("n", number)
+    edit(path, f"DELETE FROM events WHERE {lost}")
+
+    with statecore.open(path, key=KEY) as store:
+        assert "history" in {complaint.check for complaint in store.check().complaints}
+        assert len(store.rebuild(only_check=True).left_alone) == 1
+
+
 def prove(store: statecore.BlockingStore, agent_id: str, version: int) -> None:
     """Have an event proved, and believe it only then."""
     proof = parse_proof(store.prove(agent_id, version))

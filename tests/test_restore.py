@@ -299,6 +299,31 @@ def test_an_agent_that_began_anew_later_can_begin_in_the_past(
     assert statecore.verify(old, depth="contents", key=KEY).findings == []
 
 
+@pytest.mark.parametrize("moment", [3, 4, 5])
+def test_an_agent_that_began_anew_later_is_erased_in_the_past_and_not_damaged(
+    path: Path, place: Path, tmp_path: Path, moment: int
+) -> None:
+    with statecore.open(path, key=KEY) as store:
+        for number in range(3):
+            store.manager("ada").set_state("n", number)
+        store.erase("ada")
+        store.manager("bob").set_state("n", 1)
+        store.manager("ada").set_state("n", 3)
+        store.backup(place)
+    old = tmp_path / "old.db"
+    statecore.restore(place, old, at=moment, key=KEY, key_store=keys_of(path))
+
+    with statecore.open(old, key=KEY) as store:
+        report = store.check()
+        assert report.complaints == []
+        assert report.proved["erased states"] == 1
+        assert store.rebuild(only_check=True).left_alone == []
+        assert state(store.manager("ada")) == "erased"
+        store.manager("ada").set_state("n", 4)
+        assert store.check().complaints == []
+        assert state(store.manager("ada")) == {"n": 4}
+
+
 # What is held against it
 
 
