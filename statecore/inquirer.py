@@ -81,7 +81,7 @@ class StateInquirer(StateResolver):
                     return await self._source(key, path, event) if follow else event
                 return event
         self._stream.require_here(1)  # before the horizon it may have been made what it is
-        if self._engine.timeline.value_at(self._stream, key, until) is not None:
+        if not same_at(self._engine.timeline.value_at(self._stream, key, until), None, path):
             raise DamagedRecord(
                 f"{key} has a value, and its history does not know since when: rebuild the indexes"
             )
