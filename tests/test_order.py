@@ -118,3 +118,18 @@ def test_an_index_that_contradicts_what_is_read_is_damage_not_a_race(path: Path)
         with pytest.raises(Damage, match="refuses an event though nobody was faster"):
             store.manager("agent").set_state("new", 9)
         assert store.manager("other").set_state("n", 1) == 1
+
+
+def test_a_stream_without_a_name_is_damage_to_whoever_reads_the_log(path: Path) -> None:
+    with statecore.open(path, key=KEY) as store:
+        store.manager("agent").set_state("n", 1)
+    database = apsw.Connection(str(path))
+    database.execute("UPDATE streams SET name = 'text' WHERE id = 1")
+    database.close()
+
+    datastore = Datastore(path)
+    try:
+        with pytest.raises(Damage, match="has parts of another type"):
+            SqliteLog(datastore).read_log(0, 100)
+    finally:
+        datastore.close()

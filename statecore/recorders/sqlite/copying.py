@@ -20,7 +20,7 @@ from statecore.errors import Archived, Damage, StatecoreError
 from statecore.recorders.port import EVERYTHING
 from statecore.recorders.sqlite.archive import cut_bodies
 from statecore.recorders.sqlite.log import KEEP_POSTINGS, POSTINGS, Key
-from statecore.recorders.sqlite.order import require_order
+from statecore.recorders.sqlite.order import require_order, require_types
 from statecore.recorders.sqlite.reading import StoreFile
 from statecore.recorders.sqlite.schema import SCHEMA, TOPIC, create
 from statecore.recorders.sqlite.touches import Postings, add_posting, read_postings, versions
@@ -93,8 +93,7 @@ class CopySource:
             limit = min(_ROWS, events_max - len(found))
             rows: list[_Row] = self._all(_EVENTS, (after, limit))
             require_order(rows, after)
-            if not _TYPES.issuperset(tuple(map(type, row)) for row in rows):
-                raise Damage(f"an event behind position {after} has parts of another type")
+            require_types(rows, _TYPES, after)
             found += rows
             size += sum(len(row[4]) for row in rows)
             if len(rows) < limit:

@@ -13,7 +13,7 @@ from statecore.errors import Damage
 from statecore.recorders.port import EVERYTHING, KeptTree, LogRow, Row, last_of
 from statecore.recorders.sqlite.archive import cut_bodies, require_whole
 from statecore.recorders.sqlite.datastore import Datastore
-from statecore.recorders.sqlite.order import require_order
+from statecore.recorders.sqlite.order import require_order, require_types
 from statecore.recorders.sqlite.schema import TOPIC_ID
 from statecore.recorders.sqlite.touches import Postings, add_posting, read_postings, versions
 from statecore.recorders.sqlite.tree import SqliteTree
@@ -28,6 +28,7 @@ _READ_LOG: Final = (
     "SELECT position, name, version, state FROM events JOIN streams ON streams.id = stream"
     " WHERE position > ? AND topic = ? ORDER BY position LIMIT ?"
 )
+_TYPES: Final = ((int, bytes, int, bytes),)
 POSTINGS: Final = (
     "SELECT first, count, distances FROM touches WHERE stream = ? AND tag = ? AND first <= ?"
     " ORDER BY first DESC LIMIT 1"
@@ -104,6 +105,7 @@ class SqliteReader:
     def read_log(self, after: int, limit: int) -> list[LogRow]:
         rows = self._all(_READ_LOG, (after, TOPIC_ID, limit))
         require_order(rows, after)
+        require_types(rows, _TYPES, after)
         return rows
 
     def streams(self) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""Rows of the log in the order of their positions, in a damaged file, too.
+"""Rows of the log in the order of their positions and of the types they should be, in any file.
 
 SQLite takes it for granted that a page is in order. Where a flipped bit says otherwise, a row that
 is asked for behind a position may stand before it, and who goes on from there comes by again, for
@@ -7,10 +7,12 @@ ever.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
+from typing import Any, TypeAlias
 
 from statecore.errors import Damage
+
+Types: TypeAlias = tuple[type, ...]
 
 
 def in_order(rows: Sequence[Any], after: int) -> int:
@@ -31,3 +33,9 @@ def require_order(rows: Sequence[Any], after: int) -> None:
             f"the log is out of order: behind position {last} stands {rows[count][0]}; statecore"
             " doctor says what to do"
         )
+
+
+def require_types(rows: Sequence[Any], types: Collection[Types], after: int) -> None:
+    """Raise ``Damage`` where a row behind a position has columns of none of these types."""
+    if not {tuple(map(type, row)) for row in rows} <= {*types}:
+        raise Damage(f"an event behind position {after} has parts of another type")
