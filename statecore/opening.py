@@ -27,6 +27,7 @@ from statecore.errors import (
 from statecore.events import Birth
 from statecore.gate import Gate
 from statecore.keys import (
+    DataKey,
     KeyProvider,
     KeyRing,
     Passphrase,
@@ -229,7 +230,9 @@ class _Parts:
         if gate is None:
             self._ledger = Ledger(streams, sequencer, options.clock, _report)
             self._gate.witness = self._ledger
-        self.heads = HeadKeeper(log, options.signer or log_signer(ring), _report)
+        self.heads = HeadKeeper(
+            log, options.signer or log_signer(ring.log_id, ring.log_key), _report
+        )
         self.care = Caretaker(streams, options.cache_mib * _MEBIBYTE // 16, options.clock)
         self._sweeper = Sweeper(ring, sequencer, options.clock, _report)
         self._runtime: _Parts | None = None
@@ -311,10 +314,10 @@ class _Parts:
                 last_first.callback(self._runtime.close)
 
 
-def log_signer(ring: KeyRing) -> Ed25519Signer:
+def log_signer(log_id: bytes, log_key: DataKey) -> Ed25519Signer:
     """Return what signs a log's heads: Ed25519, with a key derived from the log's own data key."""
-    seed = Ed25519PrivateKey.from_private_bytes(ring.log_key.head_seed)
-    return Ed25519Signer(f"statecore/{ring.log_id.hex()}", seed)
+    seed = Ed25519PrivateKey.from_private_bytes(log_key.head_seed)
+    return Ed25519Signer(f"statecore/{log_id.hex()}", seed)
 
 
 def _report(error: StatecoreError) -> None:

@@ -11,7 +11,7 @@ from typing import Final
 from statecore.errors import KeyMissing, StoreNotFound
 from statecore.keys import FileKeyStore, KeyProvider, KeyRing, KeyStore, MemoryKeyStore
 from statecore.recorders import LogStore, MemoryLog, open_log
-from statecore.recorders.sqlite.datastore import create_datastore
+from statecore.recorders.sqlite.datastore import create_datastore, require_datastore
 from statecore.transparency.signers import Signer
 
 _SQLITE: Final = "statecore.recorders.sqlite"
@@ -53,9 +53,11 @@ def open_file_log(path: Path, durability: str = "full") -> LogStore:
 
     Raises:
         StoreNotFound: there is none.
+        Damage: the file is empty.
     """
     if not _is_there(path):
         raise StoreNotFound(f"there is no store at {path}")
+    require_datastore(path)
     settings = {"SQLITE_DBNAME": str(path), "SQLITE_DURABILITY": durability}
     return open_log(_SQLITE, settings, b"")
 

@@ -158,7 +158,7 @@ def _own_policy(file: StoreFile, ring: KeyRing | None) -> Policy | None:
     """Return the policy that trusts the log's own key, where its heads say that they have that."""
     if ring is None:
         return None
-    signer, last = log_signer(ring), file.tree.last_head()
+    signer, last = log_signer(ring.log_id, ring.log_key), file.tree.last_head()
     if last is None or f"\n\n\u2014 {signer.name} ".encode() not in last[1]:
         return None  # signed by what the store was opened with, or by nobody
     return Policy((Log(signer.verifier),))

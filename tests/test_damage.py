@@ -78,6 +78,28 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(path: Path, conten
     assert path.read_bytes() == content
 
 
+def test_a_file_that_was_emptied_is_damage_and_left_alone(written: Path) -> None:
+    written.write_bytes(b"")
+
+    with pytest.raises(Damage, match="is empty: no log"):
+        statecore.open(written, key=KEY, create=False).blocking()
+    with pytest.raises(StoreNotFound, match="but its key store"):  # it has keys of its streams
+        statecore.open(written, key=KEY).blocking()
+    written.with_name(written.name + "-keys").unlink()
+    with pytest.raises(Damage, match="is empty: no log"):
+        statecore.open(written, key=KEY, create=False).blocking()
+
+    assert written.stat().st_size == 0
+
+
+def test_an_empty_file_is_a_place_for_a_new_log(path: Path) -> None:
+    path.touch()
+
+    with statecore.open(path, key=KEY) as store:
+        store.manager("agent").set_state("n", 1)
+    assert states(path)
+
+
 def test_a_path_that_cannot_be_is_no_store() -> None:
     for create in (True, False):
         with pytest.raises(StoreNotFound, match="there can be no store"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import msgpack
@@ -24,9 +25,13 @@ from statecore.errors import (
     StoreReadOnly,
     WrongKey,
 )
-from statecore.keys.backup import open_contents
+from statecore.keys.backup import KeyContents, open_contents, seal_contents
 from statecore.keys.providers import KeyFile
+from statecore.keys.ring import LOG_EPOCH, LOG_STREAM
+from statecore.keys.store import WrappedKey
+from statecore.unlocking import open_file_log
 from tests.conftest import KEY, Clock
+from tests.test_damage import tamper
 from tests.test_rotation import contents, die_at
 
 WORDS = "correct horse"
@@ -262,3 +267,89 @@ def test_a_restore_outlives_a_kill_at_every_step(written: Path, tmp_path: Path) 
         assert not written.with_name("agents.db-keys").exists()
     assert steps > 5
     assert read(written, KEY) == EVERYTHING
+
+
+def forge(path: Path, target: Path, *, log_key: bytes = bytes(32)) -> str:
+    """Write a key backup as somebody can who knows the recipient only; return its identity."""
+    mine = pyrage.x25519.Identity.generate()
+    with closing(open_file_log(path)) as log:
+        stream = log.streams()[0] if log.streams() else bytes(16)
+        keys = [(WrappedKey(LOG_STREAM, LOG_EPOCH, 0), log_key)]
+        keys += [(WrappedKey(stream, 1, 1), bytes(32)), (WrappedKey(stream, 2, 900), bytes(32))]
+        contents = KeyContents(log.log_id, keys)
+    target.write_bytes(seal_contents(contents, None, [str(mine.to_public())]))
+    return str(mine)
+
+
+@pytest.mark.parametrize(
+    "statement", ["SELECT 1", "DELETE FROM heads", "UPDATE heads SET note = 0"]
+)
+def test_a_backup_that_somebody_else_encrypted_is_refused(
+    written: Path, tmp_path: Path, statement: str
+) -> None:
+    tamper(written, statement)
+    lose_keys(written)
+    identity = forge(written, tmp_path / "keys.age")
+
+    with pytest.raises(WrongKey, match="nothing in the log shows"):
+        statecore.restore_keys(tmp_path / "keys.age", written, identity=identity, key=KEY)
+
+    assert not written.with_name("agents.db-keys").exists()
+
+
+def test_a_log_without_heads_is_shown_to_be_the_backup_s_by_its_events(
+    written: Path, tmp_path: Path
+) -> None:
+    backup(written, tmp_path / "keys.backup", passphrase=WORDS)
+    lose_keys(written)
+    tamper(written, "DELETE FROM heads")
+
+    statecore.restore_keys(tmp_path / "keys.backup", written, backup_passphrase=WORDS, key=KEY)
+
+    assert read(written, KEY) == EVERYTHING
+
+
+def test_what_a_kill_left_of_a_restore_is_gone_with_the_next_opening(
+    written: Path, tmp_path: Path
+) -> None:
+    backup(written, tmp_path / "keys.backup", passphrase=WORDS)
+    keys = written.with_name("agents.db-keys")
+    keys.rename(tmp_path / "aside")
+
+    def restore() -> None:
+        statecore.restore_keys(tmp_path / "keys.backup", written, backup_passphrase=WORDS, key=KEY)
+
+    left = keys.with_name("agents.db-keys.restoring")
+    step = next(step for step in range(1, 100) if die_at(step, restore) and left.exists())
+    assert step
+    (tmp_path / "aside").rename(keys)
+
+    with statecore.open(written, key=KEY, clock=Clock()) as store:
+        store.erase_subject("user-1")
+
+    assert not left.exists()
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        ["text", 1, 1, bytes(32), None],
+        [bytes(3), 1, 1, bytes(32), None],
+        [bytes(16), -1, 1, bytes(32), None],
+        [bytes(16), 1, -1, bytes(32), None],
+        [bytes(16), 1, 1 << 63, bytes(32), None],
+        [bytes(16), 1, 1, bytes(31), None],
+        [bytes(16), 1, 1, "text", None],
+        [bytes(16), 1, 1, bytes(32), 0],
+        [bytes(16), 1, 1, bytes(32), "text"],
+        [bytes(16), 1],
+        7,
+    ],
+)
+def test_a_key_backup_of_nonsense_is_damaged(row: object) -> None:
+    mine = pyrage.x25519.Identity.generate()
+    packed = msgpack.packb([1, bytes(16), [row]])
+    sealed = pyrage.encrypt(packed, [mine.to_public()])
+
+    with pytest.raises(DamagedRecord, match="does not parse"):
+        open_contents(sealed, None, str(mine))

@@ -165,10 +165,18 @@ def test_a_passphrase_for_a_store_with_another_key_is_refused(path: Path) -> Non
 
 
 def test_settings_of_a_hostile_key_store_cannot_fill_the_memory() -> None:
-    settings = {**Passphrase("x").settings(), "memory_kib": 1 << 40}
+    for absurd in ({"memory_kib": 1 << 40}, {"memory_kib": 1}, {"salt": b"two"}, {"salt": "text"}):
+        settings = {**Passphrase("x").settings(), **absurd}
+        with pytest.raises(InvalidKey, match="absurd"):
+            Passphrase("x").key(settings, create=False)
 
-    with pytest.raises(InvalidKey, match="absurd"):
-        Passphrase("x").key(settings, create=False)
+
+@pytest.mark.parametrize("passphrase", ["", "half \ud800"])
+def test_a_passphrase_that_is_none_makes_no_store(path: Path, passphrase: str) -> None:
+    with pytest.raises(InvalidKey, match="passphrase"):
+        statecore.open(path, key=Passphrase(passphrase)).blocking()
+
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("key", [b"short", b"", "x" * 64, new_key()[:-1]])

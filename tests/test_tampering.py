@@ -27,6 +27,9 @@ def keys_of(path: Path) -> Path:
         "UPDATE keys SET since = 0 WHERE epoch = 1",
         "UPDATE keys SET wrapped = NULL WHERE epoch = 1",  # no event says that they were erased
         "UPDATE keys SET expires = 4000000000000000 WHERE epoch = 1",
+        "UPDATE keys SET expires = 0 WHERE epoch = 1",
+        "UPDATE keys SET expires = 0 WHERE epoch = 0",
+        "UPDATE keys SET stream = 'text' WHERE epoch = 0",
         "DELETE FROM keys WHERE epoch = 1",
         "UPDATE keys SET wrapped = (SELECT wrapped FROM keys WHERE epoch = 0) WHERE epoch = 1",
         "UPDATE keys SET wrapped = x'00'",
@@ -46,10 +49,13 @@ def test_an_edited_key_store_is_noticed(written: Path, statement: str) -> None:
         states(written)
 
 
-def test_nothing_is_erased_because_somebody_wrote_that_it_expired(written: Path) -> None:
-    tamper(keys_of(written), "UPDATE keys SET expires = 5 WHERE epoch = 1")
+@pytest.mark.parametrize("expires", [-1, 0, 5])
+def test_nothing_is_erased_because_somebody_wrote_that_it_expired(
+    written: Path, expires: int
+) -> None:
+    tamper(keys_of(written), f"UPDATE keys SET expires = {expires} WHERE epoch = 1")
 
-    with statecore.open(written, key=KEY) as store, pytest.raises(DamagedRecord):
+    with statecore.open(written, key=KEY) as store, pytest.raises(Damage):
         store.clean_up()
 
     tamper(keys_of(written), "UPDATE keys SET expires = NULL")

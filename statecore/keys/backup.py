@@ -107,6 +107,8 @@ def _unpack(packed: bytes) -> KeyContents:
         number, log_id, rows = msgpack.unpackb(packed)
         if number != FORMAT:
             raise NewerFormat(f"the key backup has format {number}; this statecore reads {FORMAT}")
+        if type(log_id) is not bytes:
+            raise ValueError("no log")
         return KeyContents(log_id, [_read(*row) for row in rows])
     except (msgpack.UnpackException, ValueError, TypeError) as error:
         raise DamagedRecord("this key backup does not parse") from error
@@ -115,4 +117,8 @@ def _unpack(packed: bytes) -> KeyContents:
 def _read(
     stream: bytes, epoch: int, since: int, secret: bytes | None, expires: int | None
 ) -> tuple[WrappedKey, bytes | None]:
-    return WrappedKey(stream, epoch, since, expires=expires), secret
+    key = WrappedKey(stream, epoch, since, expires=expires)
+    is_secret = type(secret) is bytes and len(secret) == xaes.KEY_BYTES
+    if not key.is_sane or not (secret is None or is_secret):
+        raise ValueError("no key")
+    return key, secret

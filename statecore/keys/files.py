@@ -40,6 +40,22 @@ def write_private(
     return publish(draft, path)
 
 
+def restoring_draft(path: Path) -> Path:
+    """Return the name under which a key store is put back, until all of it is there."""
+    return path.with_name(f"{path.name}.restoring")
+
+
+def drop_restoring_draft(path: Path) -> None:
+    """Take away what a kill left of putting a key store back: it has wrapped keys in it.
+
+    Raises:
+        OSError: it can't be taken away.
+    """
+    draft = restoring_draft(path)
+    for left in (draft, draft.with_name(f"{draft.name}-journal")):
+        left.unlink(missing_ok=True)
+
+
 def publish(draft: Path, path: Path) -> bool:
     """Give a file its name, durably, unless the name is taken; tell whether it was free.
 
@@ -50,7 +66,7 @@ def publish(draft: Path, path: Path) -> bool:
     except FileExistsError:
         return False
     finally:
-        draft.unlink()
+        draft.unlink(missing_ok=True)  # whoever opens what has its name by now, drops drafts
     directory = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(directory)

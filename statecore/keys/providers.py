@@ -29,6 +29,7 @@ _LABEL: Final = "statecore-key-1:"
 # RFC 9106, section 4, second recommended option: 64 MiB, for when memory is shared.
 _ARGON2ID: Final = {"iterations": 3, "lanes": 4, "memory_kib": 64 * 1024}
 _ARGON2ID_MAX: Final = {"iterations": 64, "lanes": 64, "memory_kib": 4 * 1024 * 1024}
+_ABSURD: Final = "the key store asks for an absurd passphrase derivation"
 
 Settings: TypeAlias = dict[str, Any]
 """What a provider needs to find the same key again, kept in clear in the key store."""
@@ -168,6 +169,8 @@ class Passphrase:
     text: str = field(repr=False)
 
     def settings(self) -> Settings:
+        if not self.text:
+            raise InvalidKey("a passphrase has at least one character")
         return {"provider": "passphrase", "salt": secrets.token_bytes(16), **_ARGON2ID}
 
     def key(self, settings: Settings, *, create: bool) -> bytes:
@@ -178,15 +181,22 @@ class Passphrase:
         if type(settings.get("salt")) is not bytes or not all(
             0 < _number(settings.get(name)) <= most for name, most in _ARGON2ID_MAX.items()
         ):
-            raise InvalidKey("the key store asks for an absurd passphrase derivation")
-        derivation = Argon2id(
-            salt=settings["salt"],
-            length=KEY_BYTES,
-            iterations=settings["iterations"],
-            lanes=settings["lanes"],
-            memory_cost=settings["memory_kib"],
-        )
-        return derivation.derive(self.text.encode())
+            raise InvalidKey(_ABSURD)
+        try:
+            text = self.text.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidKey("the passphrase is no text: it has half of a character") from error
+        try:
+            derivation = Argon2id(
+                salt=settings["salt"],
+                length=KEY_BYTES,
+                iterations=settings["iterations"],
+                lanes=settings["lanes"],
+                memory_cost=settings["memory_kib"],
+            )
+        except ValueError as error:  # a salt of three bytes, more lanes than memory
+            raise InvalidKey(_ABSURD) from error
+        return derivation.derive(text)
 
 
 def _number(value: object) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hmac
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from hashlib import blake2b
 from typing import Final, NamedTuple
@@ -314,10 +314,17 @@ def log_key_of(contents: KeyContents) -> DataKey:
     Raises:
         DamagedRecord: it is not among the contents.
     """
-    for key, secret in contents.keys:
-        if (key.stream, key.epoch) == (LOG_STREAM, LOG_EPOCH) and secret is not None:
-            return DataKey(secret, _context(contents.log_id, key), key)
+    for stream, key in opened(contents):
+        if (stream, key.epoch) == (LOG_STREAM, LOG_EPOCH):
+            return key
     raise DamagedRecord("the key backup lacks the log's own key")
+
+
+def opened(contents: KeyContents) -> Iterator[tuple[bytes, DataKey]]:
+    """Return the data keys of a backup that were not destroyed, each with its stream."""
+    for key, secret in contents.keys:
+        if secret is not None:
+            yield key.stream, DataKey(secret, _context(contents.log_id, key), key)
 
 
 def _unlock(vault: Vault, provider: KeyProvider) -> _Wrapping:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
@@ -18,10 +18,13 @@ import msgpack
 
 from statecore.database import DATABASE_ERRORS, all_or_none, connect, explain, require_schema
 from statecore.errors import Damage, KeyMissing, NewerFormat, OutcomeUnknown, WrongKey
+from statecore.keys.files import drop_restoring_draft
 from statecore.keys.providers import Settings
 
 FORMAT: Final = 1  # On disk. Never renumber.
+_STREAM_BYTES: Final = 16
 _EPOCH_MAX: Final = (1 << 32) - 1
+_NUMBER_MAX: Final = (1 << 63) - 1
 _WRAPPED_BYTES: Final = 24 + 32 + 16  # nonce, key, tag
 _SETTLED: Final = "settled"  # the name of a setting. On disk. Never rename.
 
@@ -45,6 +48,22 @@ class WrappedKey:
     since: int  # the first version sealed with it
     wrapped: bytes | None = None
     expires: int | None = None  # microseconds since 1970, UTC
+
+    @property
+    def is_sane(self) -> bool:
+        """Whether what is said of it can be true, as far as one can tell without the key.
+
+        A key that expires in the year 1970 can't: it is bound in the same way as one that never
+        does, so that whoever writes a zero there could make a state expire.
+        """
+        numbers = self.epoch, self.since, 1 if self.expires is None else self.expires
+        return (
+            (type(self.stream), len(self.stream)) == (bytes, _STREAM_BYTES)
+            and all(type(number) is int for number in numbers)
+            and 0 <= self.epoch <= _EPOCH_MAX
+            and 0 <= self.since <= _NUMBER_MAX
+            and 0 < numbers[2] <= _NUMBER_MAX
+        )
 
 
 Ends: TypeAlias = Mapping[bytes, int]
@@ -216,6 +235,9 @@ class FileKeyStore:
     def __init__(self, path: Path, *, create: bool = False) -> None:
         if not create and not path.exists():
             raise KeyMissing(f"the key store {path} is missing; restore it from its own backup")
+        if not create:
+            with suppress(OSError):  # where nothing can be written, it was not left there now
+                drop_restoring_draft(path)
         self._path = path
         self._lock = threading.Lock()  # a connection serves one thread at a time
         self._failed: OutcomeUnknown | None = None
@@ -286,12 +308,12 @@ class FileKeyStore:
         self, stream: bytes, epoch: int, since: int, wrapped: bytes | None, expires: int | None
     ) -> WrappedKey:
         """Return the key of a row, once it is known to be one."""
-        numbers = (epoch, since, 0 if expires is None else expires)
-        if not all(type(number) is int and number >= 0 for number in numbers) or epoch > _EPOCH_MAX:
+        key = WrappedKey(stream, epoch, since, wrapped, expires)
+        if not key.is_sane:
             raise self._damage("holds a key with absurd numbers")
         if wrapped is not None and (type(wrapped) is not bytes or len(wrapped) < _WRAPPED_BYTES):
             raise self._damage("holds a key that is none")
-        return WrappedKey(stream, epoch, since, wrapped, expires)
+        return key
 
     def _damage(self, what: str) -> Damage:
         return Damage(f"the key store {self._path} {what}; restore it from its own backup")

@@ -46,15 +46,9 @@ def create_datastore(path: Path, new_log_id: Callable[[], bytes]) -> None:
     """
     if not path.parent.is_dir():
         raise StoreNotFound(f"there is no directory {path.parent}")
-    ticket = Ticket(_lock_path(path))
-    ticket.acquire()
-    try:
-        if path.exists() and path.stat().st_size > 0:
-            if not path.with_name(path.name + "-journal").exists():
-                return
-            _take_back_creation(path)
-            if path.stat().st_size > 0:
-                return
+    with _alone(path):
+        if _is_made(path):
+            return
         require_safe(path)
         log_id = new_log_id()
         database = connect(path, create=True)
@@ -64,8 +58,39 @@ def create_datastore(path: Path, new_log_id: Callable[[], bytes]) -> None:
             raise explain(error, path) from error
         finally:
             database.close()
+
+
+def require_datastore(path: Path) -> None:
+    """Refuse a file that has no log in it; where one is just being made, wait.
+
+    Raises:
+        Damage: it is empty.
+    """
+    with _alone(path):
+        if not _is_made(path):
+            raise Damage(
+                f"{path} is empty: no log was made in it yet, or all of it was cut off; restore "
+                "the newest backup, or let a first write make a new one"
+            )
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold the store's ticket: nobody else makes the log meanwhile."""
+    ticket = Ticket(_lock_path(path))
+    ticket.acquire()
+    try:
+        yield
     finally:
         ticket.close()
+
+
+def _is_made(path: Path) -> bool:
+    if not path.exists() or path.stat().st_size == 0:
+        return False
+    if path.with_name(path.name + "-journal").exists():
+        _take_back_creation(path)
+    return path.stat().st_size > 0
 
 
 def _take_back_creation(path: Path) -> None:
