@@ -136,6 +136,13 @@ def list_items(packed: Packed) -> tuple[int, bytes]:
     return first & 0x0F, packed[1:]
 
 
+def list_count(packed: Packed) -> int:
+    """Return how many items a packed list has."""
+    if isinstance(packed, Rope):
+        return packed.count
+    return list_items(packed[:5])[0]  # a header has five bytes at most
+
+
 def join_list(count: int, items: bytes) -> bytes:
     """Return the packed list of these packed items."""
     return _header(count, 0x90, 0xDC) + items

@@ -165,7 +165,8 @@ def test_metadata_is_found_by_names_and_by_paths(saver: StatecoreSaver) -> None:
     assert found(**{"user.level": "private"}) == [id_of(2)]
     assert found(**{"user.level": "private", "a.b": 1}) == []
     assert found(**{"a.b": 1}) == [id_of(1)]
-    assert found(**{"user.level.more": "private"}) == found(**{"user.": 1}) == found(a=None) == []
+    assert found(**{"user.level.more": "private"}) == found(**{"user.": 1}) == []
+    assert found(a=None) == found(**{"user.age": None}) == [id_of(2), id_of(1)]
 
 
 def test_two_interrupts_of_one_node_are_answered_in_turn(saver: StatecoreSaver) -> None:

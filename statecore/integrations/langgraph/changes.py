@@ -1,14 +1,15 @@
 """What a checkpoint changes of its thread's state: what was added to a list, not the list.
 
-A list is known to have grown where it begins with the very objects that the one before had, so
-that nothing old is compared or serialized. What a task wrote is looked at anew, wherever it stands:
-a task may have changed an old object, and written it again.
+A list is known to have grown where it begins with the very objects that the one before had, and
+has as many behind them as tasks wrote, so that nothing old is compared or serialized. Where that
+does not fit, all of it is: a task may have changed an old object and written it again, and a
+reducer may have changed one in place of adding what was written.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from operator import is_
 from typing import Any, Final, Protocol
 
@@ -17,9 +18,10 @@ from statecore.change import Change, Patch
 from statecore.diff import difference
 from statecore.integrations.langgraph import layout
 from statecore.integrations.langgraph.layout import Envelope
+from statecore.integrations.langgraph.noted import Noted
 from statecore.integrations.langgraph.objects import Objects
 from statecore.operations import REMOVE, Extend, Operation, Put
-from statecore.packed import Packed, is_list, same_packed
+from statecore.packed import Packed, is_list, list_count, same_packed
 from statecore.values import pack
 
 _LISTS_MAX: Final = 4096
@@ -60,13 +62,19 @@ class Growth:
     def __init__(self) -> None:
         self._lists: OrderedDict[tuple[str, str, str], Grown] = OrderedDict()
 
-    def of(self, thread_id: str, branch: str, written: Collection[Any]) -> Growing:
-        """Return what is known of one branch of a thread, for a step that wrote some objects."""
-        return Growing(self._lists, (thread_id, branch), written)
+    def of(self, thread_id: str, branch: str, noted: Noted | None) -> Growing:
+        """Return what is known of one branch of a thread, for a step.
+
+        Args:
+            thread_id: the thread.
+            branch: where its lists are.
+            noted: what tasks wrote in the step; ``None`` where nobody was told.
+        """
+        return Growing(self._lists, (thread_id, branch), noted)
 
     def forget(self, thread_id: str) -> None:
         """Know nothing of a thread any more."""
-        for key in [key for key in self._lists if key[0] == thread_id]:
+        for key in [key for key in list(self._lists) if key[0] == thread_id]:
             self._lists.pop(key, None)
 
 
@@ -77,11 +85,11 @@ class Growing:
         self,
         lists: OrderedDict[tuple[str, str, str], Grown],
         place: tuple[str, str],
-        written: Collection[Any],
+        noted: Noted | None,
     ) -> None:
         self._lists = lists
         self._place = place
-        self._written = set(map(id, written))
+        self._noted = noted
         self._grew: dict[str, tuple[Grown, Packed | None, list[Any]]] = {}
         self._seen: dict[str, list[Any]] = {}
 
@@ -90,13 +98,17 @@ class Growing:
         known = self._lists.get((*self._place, key))
         return known is not None and known.packed is packed
 
-    def added(self, key: str, old: Packed | None, items: list[Any]) -> list[Any] | None:
+    def added(
+        self, key: str, channel: str, old: Packed | None, items: list[Any]
+    ) -> list[Any] | None:
         """Return what a list has behind its old items; ``None`` where that can't be told."""
-        known = self._lists.get((*self._place, key))
-        if known is None or known.packed is not old or len(items) < len(known.items):
+        known, noted = self._lists.get((*self._place, key)), self._noted
+        if known is None or noted is None or known.packed is not old:
             return None
         more = items[len(known.items) :]  # first: a reducer may go on with the list meanwhile
-        if not self._written.isdisjoint(known.ids) or not all(map(is_, known.items, items)):
+        if not noted.accounts_for(channel, len(more)) or noted.has_any(known.ids):
+            return None
+        if len(items) < len(known.items) or not all(map(is_, known.items, items)):
             return None
         self._grew[key] = known, old, more
         return more
@@ -118,6 +130,8 @@ class Growing:
             packed, place = state.packed(key), (*self._place, key)
             # A serialized tuple, say, comes back as a list.
             if packed is None or self.knows(key, packed) or not is_list(packed):
+                continue
+            if list_count(packed) != len(items):  # changed in place, by somebody who wrote nothing
                 continue
             self._lists[place] = Grown(packed, items)
             self._lists.move_to_end(place)
@@ -156,7 +170,7 @@ def change_of(
         if type(thing) is not list:
             operation = _difference(old, thing, objects)
         elif name not in unchanged:
-            operation = _growth(key, old, thing, objects, growing)
+            operation = _growth(key, name, old, thing, objects, growing)
         elif not growing.knows(key, old):
             growing.see(key, thing.copy())
         if operation is not None:
@@ -194,10 +208,10 @@ def _unchanged(envelope: Envelope, before: Envelope | None) -> set[str]:
 
 
 def _growth(
-    key: str, old: Packed | None, items: list[Any], objects: Objects, growing: Growing
+    key: str, name: str, old: Packed | None, items: list[Any], objects: Objects, growing: Growing
 ) -> Operation | None:
     """Return what leads from an old list to a new one; ``None`` where it is the same."""
-    added = growing.added(key, old, items)
+    added = growing.added(key, name, old, items)
     if added is None:
         items = items.copy()  # a reducer may go on with the list itself, even while it is recorded
         growing.see(key, items)

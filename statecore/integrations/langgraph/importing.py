@@ -15,13 +15,13 @@ from langgraph.checkpoint.serde.base import CipherProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
 from statecore.errors import Damage, InputError, InvalidKey, KeyMissing
-from statecore.integrations.langgraph.changes import Growth
-from statecore.integrations.langgraph.objects import Library, Objects
+from statecore.integrations.langgraph.noted import Step
+from statecore.integrations.langgraph.objects import Objects
 from statecore.integrations.langgraph.source import Row, Source, WriteRow, source
 from statecore.integrations.langgraph.stored import AsStored, Reader
+from statecore.integrations.langgraph.thread import Memory, New, Thread
 from statecore.integrations.langgraph.thread import Step as ThreadStep
-from statecore.integrations.langgraph.thread import Thread
-from statecore.integrations.langgraph.writes import Buffer, Step, Write, Writes, in_order
+from statecore.integrations.langgraph.writes import Buffer, Write, Writes, in_order
 from statecore.store import BlockingStore
 from statecore.waiting import run, run_each
 
@@ -112,7 +112,7 @@ class Import:
 
     def _thread(self, store: BlockingStore, thread_id: str, buffer: Buffer) -> Thread:
         manager = store.store.manager(thread_id, actor=_ACTOR)
-        return Thread(thread_id, manager, self._objects, buffer, Growth(), Library(), {})
+        return Thread(thread_id, manager, self._objects, Memory(buffer))
 
     def _unpack(self) -> _Unpack:
         return _Unpack(Reader(self._cipher), self._objects)
@@ -172,13 +172,13 @@ class _Inlet:
             if len(self._last) > _NAMESPACES_MAX:
                 self._last.clear()
             self._last[namespace] = checkpoint_id
-            run(self._thread.put(namespace, row.parent, checkpoint, metadata))
+            run(self._thread.put(namespace, row.parent, New(checkpoint, metadata)))
             self._counts.added += 1
         writes = self._unpack.writes(place, self._old.writes(*place))
         self._counts.writes += len(writes)
         there = [] if step is None else step.writes
         if any(write not in there for write in in_order(writes, self._unpack.objects)):
-            self._buffer.add(place, writes, ())
+            self._buffer.add(place, writes)
         return row.size
 
 

@@ -43,7 +43,9 @@ def _says(metadata: Mapping[str, Any], name: str, value: Any) -> bool:
         return bool(metadata[name] == value)
     first, _, rest = name.partition(".")
     inner = metadata.get(first)
-    return bool(rest) and isinstance(inner, Mapping) and _says(inner, rest, value)
+    if rest and isinstance(inner, Mapping):
+        return _says(inner, rest, value)
+    return value is None  # for the framework's savers what is missing is None
 
 
 async def listed(

@@ -20,6 +20,7 @@ from statecore.values import Value, pack, unpack_special
 _MARK: Final = "lc:"  # on disk
 _MARK_BYTES: Final = _MARK.encode()
 _LIBRARY_BYTES_MAX: Final = 64 * 1024 * 1024  # packed
+_DEPTH_MAX: Final = 48  # a value has 64 levels at most, and stands some deep within an event
 _NAMES: Final = frozenset({str})
 _PLAIN: Final = frozenset({str, int, float, bool, type(None), bytes})
 
@@ -30,17 +31,19 @@ class Objects:
     def __init__(self, serde: SerializerProtocol) -> None:
         self._serde = serde
 
-    def value(self, thing: Any) -> Value:
+    def value(self, thing: Any, depth: int = 0) -> Value:
         """Return the value of an object; it shares nothing that can change with it."""
         kind = type(thing)
         if kind in _PLAIN:
             return thing
+        if depth == _DEPTH_MAX:
+            return self._serialized(thing)
         if kind is list:
-            return [self.value(item) for item in thing]
+            return [self.value(item, depth + 1) for item in thing]
         if kind is dict and _NAMES.issuperset(map(type, thing)) and not _is_marked(thing):
             if _PLAIN.issuperset(map(type, thing.values())):
                 return thing.copy()
-            return {key: self.value(item) for key, item in thing.items()}
+            return {key: self.value(item, depth + 1) for key, item in thing.items()}
         return self._serialized(thing)
 
     def packed(self, thing: Any) -> bytes:

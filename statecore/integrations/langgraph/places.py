@@ -5,14 +5,16 @@ Every method is a coroutine that never suspends under the blocking face.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
 from statecore.agent_state import AgentState
-from statecore.errors import Erased
+from statecore.errors import BranchExists, Erased
 from statecore.integrations.langgraph import layout
 from statecore.integrations.langgraph.layout import Envelope, Hidden
 from statecore.manager import StateManager
+from statecore.packed import same_packed
 
 _PAGE_MIN: Final = 16
 _PAGE_MAX: Final = 256
@@ -88,6 +90,26 @@ class Places:
                 return Place(manager, state, Envelope.of(state, namespace))
         return None
 
+    async def fork(self, namespace: str, known: Place, branch: str | None, count: int) -> Place:
+        """Return a branch that begins with a checkpoint, and where nothing came behind it yet.
+
+        Where its name is taken, by who forks at the same time for one, the next is.
+        """
+        version = known.state.version
+        for number in itertools.count(1):
+            name = f"fork-{version}-{count + number - 1}"
+            if branch:
+                name = branch if number == 1 else f"{branch}-{number}"
+            try:
+                fork = await known.manager.branch(name, version)
+            except BranchExists:
+                continue
+            state = await fork.at()
+            envelope = Envelope.of(state, namespace)
+            if envelope and known.envelope and envelope.id == known.envelope.id:
+                return Place(fork, state, envelope)
+        raise AssertionError("names don't end")
+
     async def is_from(self, branch: StateManager, namespace: str, checkpoint_id: str) -> bool:
         """Tell whether the last checkpoint of a branch was put there, and not before it began."""
         if branch is self.main:
@@ -118,10 +140,11 @@ class Places:
         """Return the state with the next checkpoint behind one on its branch, or the head."""
         head = await place.manager.at()
         key = layout.checkpoint_key(namespace)
-        if head.packed(key) is place.state.packed(key):
+        here = place.state.packed(key)  # read from elsewhere it is another object of the same value
+        if same_packed(head.packed(key), here):
             return head
         behind = await place.manager.at(place.state.version + 1)  # mostly it is the next event
-        if behind.packed(key) is not place.state.packed(key):
+        if not same_packed(behind.packed(key), here):
             return behind
         async for event in place.manager.history(key, since=behind.version):
             return await place.manager.at(event.version)

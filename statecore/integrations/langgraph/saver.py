@@ -19,21 +19,22 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from statecore.errors import InputError
-from statecore.integrations.langgraph.changes import Growth
+from statecore.errors import InputError, StatecoreError
 from statecore.integrations.langgraph.deltas import delta_history
 from statecore.integrations.langgraph.flusher import Flusher
 from statecore.integrations.langgraph.listing import Criteria, listed
-from statecore.integrations.langgraph.objects import Library, Objects
+from statecore.integrations.langgraph.noted import Step
+from statecore.integrations.langgraph.objects import Objects
 from statecore.integrations.langgraph.opening import OpeningOver
-from statecore.integrations.langgraph.thread import Thread
+from statecore.integrations.langgraph.thread import Memory, New, Thread
 from statecore.integrations.langgraph.tidying import copy_thread, hide_runs, prune
-from statecore.integrations.langgraph.writes import Buffer, written
+from statecore.integrations.langgraph.writes import written
 from statecore.opening import open as open_store
 from statecore.store import BlockingStore, StateStore
 from statecore.waiting import run, run_each
 
 LINGER_SECONDS: Final = 0.05
+_DURABILITY: Final = "__pregel_durability"  # where the framework says when it puts checkpoints
 _AT_HAND: Final = 16  # threads; of more, their states are kept as the store's own limit says
 
 
@@ -75,10 +76,7 @@ class StatecoreSaver(BaseCheckpointSaver[Any]):
         self._manager = lru_cache(_AT_HAND)(partial(StateStore.manager, actor=actor))
         self._prefix = prefix
         self._linger = linger_seconds
-        self._buffer = Buffer()
-        self._growth = Growth()
-        self._library = Library()
-        self._served: dict[tuple[str, str], str] = {}
+        self._memory = Memory()
         self._flusher = Flusher(self._flush_due, linger_seconds)
 
     @classmethod
@@ -105,10 +103,22 @@ class StatecoreSaver(BaseCheckpointSaver[Any]):
         return OpeningOver(open_store(location, **options), make)
 
     def flush(self) -> None:
-        """Record all that is held."""
-        for thread_id, namespace, checkpoint_id in self._buffer.due(0):
-            thread = self._thread(thread_id, self._blocking)
-            run(thread.record_writes(namespace, checkpoint_id))
+        """Record all that is held.
+
+        Raises:
+            StatecoreError: some of it can't be recorded, which stays held; all else is.
+        """
+        self._record(self._memory.buffer.due(0))
+
+    def _record(self, steps: Sequence[Step]) -> None:
+        failed: list[StatecoreError] = []
+        for thread_id, namespace, checkpoint_id in steps:
+            try:
+                run(self._thread(thread_id, self._blocking).record_writes(namespace, checkpoint_id))
+            except StatecoreError as error:  # too large, say: the others go on
+                failed.append(error)
+        if failed:
+            raise failed[0]
 
     def close(self) -> None:
         """Record all that is held, and hold nothing any more. The store stays open."""
@@ -170,6 +180,8 @@ class StatecoreSaver(BaseCheckpointSaver[Any]):
         limit: int | None,
     ) -> AsyncIterator[CheckpointTuple]:
         given = config["configurable"] if config else {}
+        if config and "thread_id" not in given:
+            raise InputError("a config names its thread_id; list(None) lists all threads")
         criteria = Criteria(
             namespace=given.get("checkpoint_ns"),
             checkpoint_id=given.get("checkpoint_id"),
@@ -227,8 +239,9 @@ class StatecoreSaver(BaseCheckpointSaver[Any]):
     ) -> RunnableConfig:
         thread, namespace = self._thread(_thread_id(config), store), _namespace(config)
         said: Any = get_checkpoint_metadata(config, metadata)
-        branch = config["configurable"].get("branch")
-        await thread.put(namespace, get_checkpoint_id(config), checkpoint, said, branch)
+        given = config["configurable"]
+        new = New(checkpoint, said, given.get("branch"), given.get(_DURABILITY) != "exit")
+        await thread.put(namespace, get_checkpoint_id(config), new)
         made: RunnableConfig = thread.config(namespace, checkpoint["id"])
         return made
 
@@ -265,8 +278,10 @@ class StatecoreSaver(BaseCheckpointSaver[Any]):
             raise InputError("writes belong to a checkpoint: the config needs its checkpoint_id")
         thread_id, namespace = _thread_id(config), _namespace(config)
         made = written(writes, task_id, task_path, Objects(self.serde))
-        things = [thing for _, value in writes for thing in _items(value)]
-        self._buffer.add((thread_id, namespace, checkpoint_id), made, things)
+        step = (thread_id, namespace, checkpoint_id)
+        for dropped in self._memory.notes.add(step, writes, task_id):
+            self._memory.growth.forget(dropped)  # what tasks wrote there is not known any more
+        self._memory.buffer.add(step, made)
         if not self._linger or any(at < 0 for _, at in made):
             await self._thread(thread_id, store).record_writes(namespace, checkpoint_id)
         else:
@@ -284,11 +299,7 @@ class StatecoreSaver(BaseCheckpointSaver[Any]):
 
     async def _delete(self, store: StateStore, thread_id: str) -> None:
         thread_id = str(thread_id)
-        self._buffer.forget(thread_id)
-        self._growth.forget(thread_id)
-        self._library.forget(thread_id)
-        for place in [place for place in list(self._served) if place[0] == thread_id]:
-            self._served.pop(place, None)
+        self._memory.forget(thread_id)
         await store.erase(self._prefix + thread_id)
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
@@ -315,7 +326,7 @@ class StatecoreSaver(BaseCheckpointSaver[Any]):
 
     async def _copy(self, store: StateStore, source: str, target: str) -> None:
         threads = self._thread(str(source), store), self._thread(str(target), store)
-        await copy_thread(*threads, self._buffer)
+        await copy_thread(*threads, self._memory.buffer)
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Hide all but each namespace's last checkpoint, or ``"delete"`` whole threads.
@@ -367,16 +378,12 @@ class StatecoreSaver(BaseCheckpointSaver[Any]):
 
     def _thread(self, thread_id: str, store: StateStore) -> Thread:
         manager = self._manager(store, self._prefix + thread_id)
-        objects = Objects(self.serde)
-        memory = self._buffer, self._growth, self._library, self._served
-        return Thread(thread_id, manager, objects, *memory)
+        return Thread(thread_id, manager, Objects(self.serde), self._memory)
 
     def _flush_due(self) -> bool:
         """Record what was held for long enough; tell whether anything is still held."""
-        for thread_id, namespace, checkpoint_id in self._buffer.due(self._linger):
-            thread = self._thread(thread_id, self._blocking)
-            run(thread.record_writes(namespace, checkpoint_id))
-        return bool(self._buffer.due(0))
+        self._record(self._memory.buffer.due(self._linger))
+        return bool(self._memory.buffer.due(0))
 
 
 def _thread_id(config: RunnableConfig) -> str:
@@ -385,10 +392,3 @@ def _thread_id(config: RunnableConfig) -> str:
 
 def _namespace(config: RunnableConfig) -> str:
     return str(config["configurable"].get("checkpoint_ns") or "")
-
-
-def _items(value: Any) -> Iterator[Any]:
-    """Yield an object, and what a list has in it: what is known again by what it is."""
-    yield value
-    if type(value) is list:
-        yield from value

@@ -9,8 +9,9 @@ Every method is a coroutine that never suspends under the blocking face.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from langgraph.checkpoint.base import CheckpointTuple, PendingWrite
 
@@ -20,6 +21,7 @@ from statecore.errors import Conflict, RetriesExhausted, WrongExpectedVersion
 from statecore.integrations.langgraph import layout
 from statecore.integrations.langgraph.changes import Growth, change_of, says_nothing
 from statecore.integrations.langgraph.layout import Envelope, Hidden
+from statecore.integrations.langgraph.noted import Notes
 from statecore.integrations.langgraph.objects import Copies, Library, Objects, Shelf
 from statecore.integrations.langgraph.places import Found, Place, Places, event_id
 from statecore.integrations.langgraph.writes import (
@@ -38,6 +40,17 @@ from statecore.operations import REMOVE, Put
 from statecore.values import pack
 
 _ATTEMPTS_MAX: Final = 1_000
+
+Head: TypeAlias = tuple[StateManager, AgentState]
+
+
+class New(NamedTuple):
+    """A checkpoint to put."""
+
+    checkpoint: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+    branch: str | None = None  # the name of the fork, if it is one
+    is_next: bool = True  # its tasks' writes were told; else it is the last of several steps
 
 
 class Step(NamedTuple):
@@ -64,6 +77,25 @@ class Step(NamedTuple):
         return self.objects.thing(packed)
 
 
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What is known of threads beside what is recorded."""
+
+    buffer: Buffer = field(default_factory=Buffer)  # holds writes that are not recorded yet
+    notes: Notes = field(default_factory=Notes)  # knows again which objects were written
+    growth: Growth = field(default_factory=Growth)  # knows lists again that grew
+    library: Library = field(default_factory=Library)  # has long lists at hand
+    served: dict[tuple[str, str], str] = field(default_factory=dict)
+    """The checkpoint we last took for a thread's last one, by thread and namespace."""
+
+    def forget(self, thread_id: str) -> None:
+        """Know nothing of a thread any more."""
+        for known in (self.buffer, self.notes, self.growth, self.library):
+            known.forget(thread_id)
+        for place in [place for place in list(self.served) if place[0] == thread_id]:
+            self.served.pop(place, None)
+
+
 class Thread:
     """The checkpoints of one thread."""
 
@@ -72,10 +104,7 @@ class Thread:
         thread_id: str,
         manager: StateManager,
         objects: Objects,
-        buffer: Buffer,
-        growth: Growth,
-        library: Library,
-        served: dict[tuple[str, str], str],
+        memory: Memory,
     ) -> None:
         """Read and write a thread.
 
@@ -83,19 +112,13 @@ class Thread:
             thread_id: what the framework calls it.
             manager: of its agent, on the branch main.
             objects: turns objects into values and back.
-            buffer: holds writes that are not recorded yet.
-            growth: knows lists again that grew.
-            library: has long lists at hand.
-            served: the checkpoint we last took for a thread's last one, by thread and namespace.
+            memory: what is known of it beside what is recorded.
         """
         self._id = thread_id
         self._places = Places(manager)
         self._objects = objects
-        self._buffer = buffer
-        self._held = buffer.peek(thread_id)  # before anything of the thread is read
-        self._growth = growth
-        self._library = library
-        self._served = served
+        self._memory = memory
+        self._held = memory.buffer.peek(thread_id)  # before anything of the thread is read
 
     @property
     def id(self) -> str:
@@ -121,57 +144,42 @@ class Thread:
         if known is None or parent is None:
             state = heads[0][1] if heads else await self._places.main.to_change()
             return Place(self._places.main, state, None)
-        if self._served.get((self._id, namespace)) == parent:
+        if self._memory.served.get((self._id, namespace)) == parent:
             raise WrongExpectedVersion(
                 f"thread {self._id!r} went on from checkpoint {parent} elsewhere: read its latest "
                 "checkpoint again, or give this checkpoint_id to fork from it"
             )
-        name = branch or f"fork-{known.state.version}-{len(heads)}"
-        fork = await known.manager.branch(name, known.state.version)
-        return Place(fork, await fork.at(), known.envelope)
+        return await self._places.fork(namespace, known, branch, len(heads))
 
-    async def put(
-        self,
-        namespace: str,
-        parent: str | None,
-        checkpoint: Mapping[str, Any],
-        metadata: Mapping[str, Any],
-        branch: str | None = None,
-    ) -> None:
+    async def put(self, namespace: str, parent: str | None, new: New) -> None:
         """Record a checkpoint and what tasks wrote since its parent, as one event.
 
         Raises:
             WrongExpectedVersion: somebody else went on from what we took for the last checkpoint.
         """
         step = (self._id, namespace, parent or "")
-        with self._buffer.taken(step) as held:
-            await self._put(namespace, parent, checkpoint, metadata, held, branch)
-        self._served[self._id, namespace] = str(checkpoint["id"])
+        with self._memory.buffer.taken(step) as held:
+            await self._put(namespace, parent, new, held)
+        self._memory.notes.drop([step])
+        self._memory.served[self._id, namespace] = str(new.checkpoint["id"])
 
-    async def _put(
-        self,
-        namespace: str,
-        parent: str | None,
-        checkpoint: Mapping[str, Any],
-        metadata: Mapping[str, Any],
-        held: Held,
-        branch: str | None,
-    ) -> None:
-        again, values = 0, checkpoint["channel_values"]
+    async def _put(self, namespace: str, parent: str | None, new: New, held: Held) -> None:
+        again, values = 0, new.checkpoint["channel_values"]
         envelope = Envelope(
-            id=checkpoint["id"],
+            id=new.checkpoint["id"],
             parent=parent,
             channels=list(values),
-            rest=self._objects.value(layout.rest_of(checkpoint)),
-            metadata=self._objects.value(dict(metadata)),
+            rest=self._objects.value(layout.rest_of(new.checkpoint)),
+            metadata=self._objects.value(dict(new.metadata)),
         )
+        noted = self._memory.notes.of((self._id, namespace, parent or "")) if new.is_next else None
         for _ in range(_ATTEMPTS_MAX):
-            place = await self._place_for(namespace, parent, branch)
+            place = await self._place_for(namespace, parent, new.branch)
             if held.writes and parent is not None:
                 await self._leave_behind(namespace, parent, place, held)
             before = Envelope.of(place.state, namespace)
             made = envelope.following(before)
-            growing = self._growth.of(self._id, place.manager.branch_name, held.things)
+            growing = self._memory.growth.of(self._id, place.manager.branch_name, noted)
             change = change_of(namespace, made, before, place, values, self._objects, growing)
             if parent is not None and place.envelope is not None:
                 change = self._with_writes(change, namespace, parent, place, held.writes)
@@ -218,7 +226,7 @@ class Thread:
     async def record_writes(self, namespace: str, checkpoint_id: str) -> None:
         """Record what is held of a checkpoint's tasks as an event of its own."""
         step = (self._id, namespace, checkpoint_id)
-        with self._buffer.taken(step) as held:
+        with self._memory.buffer.taken(step) as held:
             if held.writes:
                 await self._record(namespace, checkpoint_id, held.writes)
 
@@ -229,7 +237,7 @@ class Thread:
                 self._places.main,
                 heads[0][1] if heads else await self._places.main.to_change(),
             )
-            key = layout.late_key(namespace, checkpoint_id)
+            key, before_next = layout.late_key(namespace, checkpoint_id), False
             before = late(state, namespace, checkpoint_id)
             for branch, head in heads:
                 envelope = Envelope.of(head, namespace)
@@ -238,15 +246,27 @@ class Thread:
                     continue
                 if await self._places.is_from(branch, namespace, checkpoint_id):
                     manager, state, key = branch, head, layout.writes_key(namespace)
+                    before_next = True
                     before = kept(head, namespace, checkpoint_id)
             all_of_them = joined(before, writes)
             change = Change({key: Put(pack(as_value(all_of_them, checkpoint_id)))})
             try:
-                await manager.apply(change, expected_version=state.version)
+                version = await manager.apply(change, expected_version=state.version)
             except Conflict:
                 continue
-            return
+            if not before_next or await self._is_last(manager, version, namespace, checkpoint_id):
+                return
         raise RetriesExhausted(f"thread {self._id!r}: others were faster {_ATTEMPTS_MAX} times")
+
+    async def _is_last(
+        self, manager: StateManager, version: int, namespace: str, checkpoint_id: str
+    ) -> bool:
+        """Tell whether a checkpoint was still the last when something was recorded behind it.
+
+        The next one may have come in between, and nobody looks behind that for writes before it.
+        """
+        envelope = Envelope.of(await manager.at(version), namespace)
+        return envelope is not None and envelope.id == checkpoint_id
 
     # Getting
 
@@ -259,17 +279,17 @@ class Thread:
         if checkpoint_id is None:
             place = await self._places.latest(namespace, heads, hidden)
         else:
-            self._served.pop((self._id, namespace), None)
+            self._memory.served.pop((self._id, namespace), None)
             place = await self._places.find(namespace, checkpoint_id)
         if place is None or place.envelope is None or (namespace, place.envelope.id) in hidden:
             return None
         if checkpoint_id is None:
-            self._served[self._id, namespace] = place.envelope.id
+            self._serve(namespace, place, heads)
         last = await self._places.last_with(place, namespace)
         found = Found(namespace, place.envelope, place.state, last)
         on = (self._id, place.manager.branch_name)
-        growing = self._growth.of(*on, ())
-        made = self.tuple_of(found, heads[0][1], Copies(self._library, on, self._objects))
+        growing = self._memory.growth.of(*on, None)
+        made = self.tuple_of(found, heads[0][1], Copies(self._memory.library, on, self._objects))
         if last is place.state or checkpoint_id is None:
             for name, thing in made.checkpoint["channel_values"].items():
                 key = layout.channel_key(namespace, name)
@@ -277,6 +297,15 @@ class Thread:
                     growing.see(key, thing.copy())  # the caller may change it
             growing.learn(place.state)
         return made
+
+    def _serve(self, namespace: str, place: Place, heads: Sequence[Head]) -> None:
+        """Know what we took for the last checkpoint, unless we put a later one meanwhile."""
+        assert place.envelope is not None
+        on = (self._id, namespace)
+        if not any(state is place.state for _, state in heads):
+            self._memory.served.pop(on, None)  # going on from there is a fork, nobody else's doing
+        elif self._memory.served.get(on, "") <= place.envelope.id:
+            self._memory.served[on] = place.envelope.id
 
     def tuple_of(self, found: Found, head: AgentState, shelf: Shelf | Copies) -> CheckpointTuple:
         """Return a checkpoint as the framework wants it."""

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from statecore.integrations.langgraph import layout
 from statecore.integrations.langgraph.places import Found
-from statecore.integrations.langgraph.thread import Thread
+from statecore.integrations.langgraph.thread import New, Thread
 from statecore.integrations.langgraph.writes import Buffer, pending
 
 
@@ -55,17 +55,31 @@ async def copy_thread(source: Thread, target: Thread, buffer: Buffer) -> None:
         async for each in source.found(None)
         if (each.namespace, each.envelope.id) not in hidden
     ]
+    await _name_hidden(target)
     shelf = source.shelf()
     made = [source.tuple_of(each, head, shelf) for each in found]
     for each, tuple_ in zip(reversed(found), reversed(made), strict=True):
         parent, metadata = each.envelope.parent, source.metadata_of(each)
-        await target.put(each.namespace, parent, tuple_.checkpoint, metadata)
+        await target.put(each.namespace, parent, New(tuple_.checkpoint, metadata))
         writes = pending(each.namespace, each.envelope.id, each.last, head, source.held(each))
         if writes:
             step = (target.id, each.namespace, each.envelope.id)
-            buffer.add(step, writes, ())
+            buffer.add(step, writes)
             if _is_last(each, found):
                 await target.record_writes(each.namespace, each.envelope.id)
+
+
+async def _name_hidden(thread: Thread) -> None:
+    """Hide by its id what is hidden as older than another: what comes now may be older, too."""
+    now = await thread.hidden()
+    if now is None or not now[1].before:
+        return
+    hidden = now[1]
+    async for found in thread.found(None):
+        if found.envelope.id < hidden.before.get(found.namespace, ""):
+            hidden.ids.setdefault(found.namespace, []).append(found.envelope.id)
+    hidden.before.clear()
+    await thread.hide(hidden)
 
 
 def _is_last(each: Found, found: Sequence[Found]) -> bool:

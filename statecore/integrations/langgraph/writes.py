@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeAlias
 
@@ -12,6 +12,7 @@ from langgraph.checkpoint.base import WRITES_IDX_MAP, PendingWrite, writes_sort_
 
 from statecore.agent_state import AgentState
 from statecore.integrations.langgraph.layout import late_key, tight, writes_key
+from statecore.integrations.langgraph.noted import Place, Step
 from statecore.integrations.langgraph.objects import Objects
 from statecore.packed import Packed, thaw, to_bytes
 from statecore.values import Value
@@ -25,7 +26,6 @@ class Write(NamedTuple):
     value: Value
 
 
-Place: TypeAlias = tuple[str, int]  # the task's id, and the index among its writes
 Writes: TypeAlias = dict[Place, Write]
 
 
@@ -114,15 +114,11 @@ def in_order(writes: Mapping[Place, Write], objects: Objects) -> list[PendingWri
 class Held:
     """Writes not recorded yet."""
 
-    __slots__ = ("since", "things", "writes")
+    __slots__ = ("since", "writes")
 
     def __init__(self) -> None:
         self.writes: Writes = {}
-        self.things: list[Any] = []  # what was written, to know it again
         self.since = time.monotonic()
-
-
-Step: TypeAlias = tuple[str, str, str]  # thread, namespace, checkpoint
 
 
 class Buffer:
@@ -133,12 +129,11 @@ class Buffer:
         self._leaving: dict[Step, list[Held]] = {}  # being recorded
         self._lock = threading.Lock()
 
-    def add(self, step: Step, writes: Writes, things: Iterable[Any]) -> None:
+    def add(self, step: Step, writes: Writes) -> None:
         """Hold more writes of a checkpoint's tasks."""
         with self._lock:
             held = self._held.setdefault(step, Held())
             held.writes = joined(held.writes, writes)
-            held.things += things
 
     def peek(self, thread_id: str) -> dict[Step, Writes]:
         """Return what is held of a thread's tasks, or is just being recorded.
@@ -180,7 +175,6 @@ class Buffer:
                 now = self._held.setdefault(step, held)
                 if now is not held:
                     now.writes = joined(held.writes, now.writes)
-                    now.things += held.things
 
     def due(self, seconds: float) -> list[Step]:
         """Return the checkpoints whose tasks' writes were held for so long."""
