@@ -30,9 +30,10 @@ from statecore.errors import (
     StoreFull,
     StoreNotFound,
     StoreReadOnly,
+    WrongKey,
 )
 from statecore.events import to_time
-from statecore.keys import KeyProvider, KeyRing
+from statecore.keys import FileKeyStore, KeyProvider, KeyRing
 from statecore.opening import provider_from
 from statecore.recorders.sqlite.datastore import is_open_here
 from statecore.recorders.sqlite.filesystem import holders, require_safe
@@ -280,9 +281,13 @@ def _look_at_keys(found: Examination, provider: KeyProvider, *, survey: bool) ->
             if not keys.exists():
                 raise Damage(f"there is no key store {keys}")
             copy_database(keys, copy)
-            streams = streams_with_keys(copy)
-            ring = open_keys(copy, provider)
-            ring.next_expiry()  # as every opening asks
+            if _is_anothers(found.path, copy):
+                text, remedy = "the key store belongs to another log", "put its own beside the log"
+                found.find("foreign-keys", Severity.TROUBLE, text, remedy, WrongKey)
+            else:
+                streams = streams_with_keys(copy)
+                ring = open_keys(copy, provider)
+                ring.next_expiry()  # as every opening asks
         except KeyFailure as error:
             remedy = "set what it names: without the key nobody can read the store"
             found.find("no-key", Severity.TROUBLE, str(error), remedy, type(error))
@@ -297,6 +302,21 @@ def _look_at_keys(found: Examination, provider: KeyProvider, *, survey: bool) ->
         finally:
             if ring is not None:
                 ring.close()
+
+
+def _is_anothers(path: Path, keys: Path) -> bool:
+    """Tell whether a key store says that it is of another log than the one in a file."""
+    key_store = FileKeyStore(keys)
+    try:
+        vault = key_store.load()
+    finally:
+        key_store.close()
+    try:
+        file = StoreFile(path)
+    except StatecoreError:
+        return False  # told before
+    file.close()
+    return vault is not None and vault.log_id != file.log_id
 
 
 def _compare_keys(found: Examination, streams: list[bytes]) -> None:

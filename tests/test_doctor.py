@@ -164,6 +164,19 @@ def test_a_wrong_key_is_told_apart_from_damage(written: Path) -> None:
     assert diagnosis.error is statecore.WrongKey
 
 
+def test_the_key_store_of_another_log_is_told_as_that(path: Path, written: Path) -> None:
+    empty, other = path.with_name("empty.db"), path.with_name("other.db")
+    for each, key in ((empty, KEY), (other, bytes(32))):
+        statecore.open(each, key=key).blocking().close()
+
+    for store, its in ((empty, written), (written, other), (other, empty)):
+        shutil.copy(f"{its}-keys", f"{store}-keys")
+        (diagnosis,) = examine(store, key=KEY).diagnoses
+        assert (diagnosis.kind, diagnosis.severity) == ("foreign-keys", Severity.TROUBLE)
+        assert diagnosis.error is statecore.WrongKey
+        assert "its own" in diagnosis.remedy
+
+
 def test_transactions_behind_a_damaged_frame_are_told(path: Path) -> None:
     copy = path.with_name("copy.db")
     with statecore.open(path, key=KEY) as store:
