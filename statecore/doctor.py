@@ -41,7 +41,7 @@ from statecore.recorders.sqlite.images import Images
 from statecore.recorders.sqlite.key_files import copy_database, streams_with_keys
 from statecore.recorders.sqlite.reading import StoreFile
 from statecore.salvaging import open_keys
-from statecore.survey import Survey, Surveyor
+from statecore.survey import Survey, Surveyor, pages_cut
 from statecore.verifying import verify
 
 _FREE_MIN: Final = 64 * 1024 * 1024
@@ -209,12 +209,11 @@ def _look_at_log(found: Examination) -> None:
                 "copy all files, open the store nowhere, and salvage: what was sealed is still "
                 "there",
             )
-        if images.pages > images.in_file and not images.frames:
-            missing = images.pages - images.in_file
-            text = f"the file ends {missing:,} pages too early"
-            found.find("cut-file", Severity.DAMAGE, text, _SALVAGE)
     finally:
         images.close()
+    if missing := pages_cut(found.path):
+        text = f"the file ends {missing:,} pages too early"
+        found.find("cut-file", Severity.DAMAGE, text, _SALVAGE)
 
 
 _SALVAGE: Final = (

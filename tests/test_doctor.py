@@ -278,6 +278,14 @@ def test_the_commands_tell_by_text_json_and_exit_code(
     assert code == 5  # what was lost stays lost, and is not hidden
     assert text.startswith("damage: missing-positions: ")
 
+    shutil.copy(written, tmp_path / "cut.db")
+    shutil.copy(f"{written}-keys", tmp_path / "cut.db-keys")
+    os.truncate(tmp_path / "cut.db", 2 * PAGE)
+    code, text = run("salvage", tmp_path / "cut.db", tmp_path / "none.db")
+    assert code == 5
+    assert text.count("its keys are there, and no event\n") == 3
+    assert " pages at the end of the file: what was on them alone is not known\n" in text
+
     Path(f"{written}-keys").unlink()
     assert run("salvage", written, tmp_path / "other.db")[0] == 4
     code, text = run("salvage", written, tmp_path / "other.db", "--without-key", "--json")

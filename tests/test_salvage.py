@@ -122,6 +122,7 @@ def test_a_healthy_store_is_salvaged_whole(written: Path) -> None:
     assert require_nothing_forged(done, places(written)) == places(written).keys()
     assert done.survey.losses == []
     assert done.survey.refused == 0
+    assert done.survey.is_whole
     assert not done.survey.is_damaged
     assert done.heads > 0
     assert everything(done.path) == everything(written)
@@ -196,8 +197,36 @@ def test_a_file_cut_anywhere_gives_what_is_before_the_cut(written: Path, without
         there = require_nothing_forged(done, before)
         kept = {place for place, pages in stand_on.items() if max(pages) <= length // PAGE}
         assert done.survey.is_damaged
+        assert done.survey.pages_cut == -(-len(whole) // PAGE) - -(-length // PAGE)
+        assert not done.survey.is_whole
         # A name may be lost with its page, and without the key nothing else tells it.
         assert there >= kept or without_key
+
+
+def test_a_state_of_which_no_event_is_left_is_told_as_missing(written: Path) -> None:
+    names = {name.lower() for name, _ in places(written)}
+    cut = copy_of(written, "damaged.db", written.read_bytes()[: 2 * PAGE])
+    edit(written, "DELETE FROM events WHERE stream = 2", "VACUUM")
+
+    nothing, some = salvaged(cut), salvaged(written)
+
+    assert nothing.written == 0
+    assert {*nothing.survey.gone} == names
+    (gone,) = some.survey.gone
+    assert gone not in {run.stream for run in some.survey.runs}
+    assert not some.survey.is_whole
+    with statecore.open(some.path, key=KEY) as store:
+        assert store.check().proved["states without an event"] == 1
+        assert store.check().proved["erased states"] == 1
+
+
+def test_a_key_whose_first_event_was_never_written_is_no_loss(written: Path) -> None:
+    with sqlite(Path(f"{written}-keys")) as keys:
+        keys.execute(
+            "INSERT INTO keys SELECT randomblob(16), 1, 1, wrapped, NULL FROM keys LIMIT 1"
+        )
+
+    assert salvaged(written).survey.is_whole
 
 
 def test_a_damaged_write_ahead_log_gives_what_sqlite_no_longer_sees(path: Path) -> None:

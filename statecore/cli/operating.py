@@ -118,7 +118,7 @@ def salvage(
         echo_json(salvaged_data(done))
     else:
         echo(salvaged_lines(done))
-    if done.survey.losses or done.survey.refused:
+    if not done.survey.is_whole:
         raise typer.Exit(_DAMAGED)
 
 
