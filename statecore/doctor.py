@@ -30,6 +30,7 @@ from statecore.errors import (
     StoreFull,
     StoreNotFound,
     StoreReadOnly,
+    StoreUnsupported,
     WrongKey,
 )
 from statecore.events import to_time
@@ -46,6 +47,15 @@ from statecore.verifying import verify
 
 _FREE_MIN: Final = 64 * 1024 * 1024
 _CLOCK_MICROSECONDS: Final = 60 * 1_000_000
+
+
+_PASSES: Final[dict[type[StatecoreError], str]] = {
+    StoreFull: "make space",
+    StoreBusy: "end what holds it, or try again",
+    StoreReadOnly: "give it to the account that uses the store",
+    StoreUnsupported: "install what it names",
+}
+"""What says nothing of the file, and what to do."""
 
 
 class Severity(IntEnum):
@@ -98,6 +108,15 @@ class Examination:
     ) -> None:
         """Take down what is wrong."""
         self.diagnoses.append(Diagnosis(kind, severity, text, remedy, error))
+
+    def find_error(self, kind: str, error: StatecoreError, remedy: str) -> bool:
+        """Take down why something could not be looked at; tell whether it may be for damage."""
+        passes = _PASSES.get(type(error))
+        if passes is None:
+            self.find(kind, Severity.DAMAGE, str(error), remedy, type(error))
+        else:
+            self.find("unavailable", Severity.TROUBLE, str(error), passes, type(error))
+        return passes is None
 
 
 def examine(
@@ -232,8 +251,7 @@ def _look_inside(
         found.find("newer-format", Severity.TROUBLE, str(error), "upgrade statecore", NewerFormat)
         return True
     except StatecoreError as error:
-        found.find("unreadable", Severity.DAMAGE, str(error), _SALVAGE, type(error))
-        return False
+        return not found.find_error("unreadable", error, _SALVAGE)
     try:
         last = file.all(_LAST_EVENT)
         found.last_event = read_time(last[0][0]) if last else 0
@@ -291,8 +309,7 @@ def _look_at_keys(found: Examination, provider: KeyProvider, *, survey: bool) ->
             remedy = "set what it names: without the key nobody can read the store"
             found.find("no-key", Severity.TROUBLE, str(error), remedy, type(error))
         except StatecoreError as error:
-            remedy = "restore the key store from its own backup"
-            found.find("damaged-keys", Severity.DAMAGE, str(error), remedy, type(error))
+            found.find_error("damaged-keys", error, "restore the key store from its own backup")
         try:
             if streams:
                 _compare_keys(found, streams)

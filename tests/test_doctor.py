@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import statecore
 from statecore.cli.app import app
 from statecore.doctor import Examination, Severity, examine
-from statecore.errors import StoreBusy
+from statecore.errors import StoreBusy, StoreFull, StoreReadOnly
 from tests.conftest import KEY, Clock, environment
 
 PAGE = 4096
@@ -175,6 +175,25 @@ def test_the_key_store_of_another_log_is_told_as_that(path: Path, written: Path)
         assert (diagnosis.kind, diagnosis.severity) == ("foreign-keys", Severity.TROUBLE)
         assert diagnosis.error is statecore.WrongKey
         assert "its own" in diagnosis.remedy
+
+
+@pytest.mark.parametrize("error", [StoreFull, StoreBusy, StoreReadOnly])
+@pytest.mark.parametrize("where", ["verify", "copy_database"])
+def test_what_passes_is_trouble_and_no_damage(
+    error: type[statecore.StoreFailure], where: str, written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error("not now")
+
+    monkeypatch.setattr(f"statecore.doctor.{where}", fail)
+
+    found = examine(written, key=KEY)
+
+    (diagnosis,) = found.diagnoses
+    assert (diagnosis.kind, diagnosis.severity) == ("unavailable", Severity.TROUBLE)
+    assert diagnosis.error is error
+    assert "restore" not in diagnosis.remedy
+    assert found.survey is None
 
 
 def test_transactions_behind_a_damaged_frame_are_told(path: Path) -> None:
