@@ -25,7 +25,7 @@ from statecore.streams import pseudonym
 from statecore.transparency.checkpoint import Checkpoint, parse_checkpoint
 from statecore.transparency.note import parse_note
 from statecore.transparency.policy import Policy, judge
-from statecore.verifying import policy_of, read_outside
+from statecore.verifying import policy_of, read_anchor
 from statecore.waiting import run
 from statecore.went_back import WentBack, note_restore
 
@@ -104,7 +104,7 @@ def restore(
     path = Path(location).expanduser()
     require_new(path)
     trusted = policy_of(policy)
-    outside = [(str(each), read_outside(Path(each), "anchor")) for each in anchors]
+    outside = [read_anchor(Path(each)) for each in anchors]
     backup = Backup(place)
     listing = backup.require_listing()
     with keys_beside(path, key_store) as keys:

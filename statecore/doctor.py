@@ -43,7 +43,7 @@ from statecore.recorders.sqlite.key_files import copy_database, streams_with_key
 from statecore.recorders.sqlite.reading import StoreFile
 from statecore.salvaging import open_keys
 from statecore.survey import Survey, Surveyor, pages_cut
-from statecore.verifying import verify
+from statecore.verifying import read_anchor, verify
 
 _FREE_MIN: Final = 64 * 1024 * 1024
 _CLOCK_MICROSECONDS: Final = 60 * 1_000_000
@@ -245,7 +245,7 @@ def _look_inside(
 ) -> bool:
     """Look at the log through SQLite, and at its tree; tell whether both are as they should be."""
     try:
-        report = verify(found.path, anchors=anchors)
+        report = verify(found.path, anchors=[each for each in anchors if _is_head(found, each)])
         file = StoreFile(found.path)
     except NewerFormat as error:
         found.find("newer-format", Severity.TROUBLE, str(error), "upgrade statecore", NewerFormat)
@@ -275,6 +275,16 @@ def _look_inside(
             InputError,
         )
     return not report.findings
+
+
+def _is_head(found: Examination, anchor: str | Path) -> bool:
+    try:
+        read_anchor(Path(anchor))
+    except InputError as error:
+        remedy = "name a signed head that can be read"
+        found.find("no-anchor", Severity.TROUBLE, str(error), remedy, InputError)
+        return False
+    return True
 
 
 _LAST_EVENT: Final = (
