@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ import statecore
 from statecore.errors import InputError, KeyMissing, StoreBusy, StoreNotFound
 from statecore.recorders.sqlite.images import Images
 from statecore.salvaging import Salvaged, salvage
-from tests.conftest import KEY
+from tests.conftest import KEY, environment
 
 PAGE = 4096
 Place = tuple[str, int]
@@ -359,6 +362,35 @@ def test_names_and_the_log_itself_are_found_by_the_key(written: Path) -> None:
     there = require_nothing_forged(done, before)
     gone = {name for name, version in before if version == 2 and (name, 3) not in before}
     assert {place for place in before.keys() - there if place[0] not in gone} == set()
+
+
+STOPPED = """
+import os
+from statecore.recorders.sqlite.writing import NewFile
+NewFile.commit = lambda self: os.kill(os.getpid(), {number})
+from statecore.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_what_a_salvage_that_was_stopped_leaves_is_gone_with_the_next(
+    number: signal.Signals, written: Path, tmp_path: Path
+) -> None:
+    into = tmp_path / "into"
+    into.mkdir()
+    code, new = STOPPED.format(number=int(number)), into / "sal.db"
+    command = [sys.executable, "-c", code, "salvage", str(written), str(new)]
+
+    stopped = subprocess.run(
+        command, env={**environment(), "STATECORE_KEY": KEY.hex()}, check=False
+    )
+
+    is_killed = number == signal.SIGKILL
+    assert stopped.returncode == (-number if is_killed else 128 + number)
+    assert any(into.iterdir()) == is_killed
+    assert salvage(written, new, key=KEY).written == len(places(written))
+    assert {each.name for each in into.iterdir()} == {"sal.db", "sal.db-keys"}
 
 
 def test_what_can_t_be_is_refused_and_leaves_nothing_behind(written: Path, tmp_path: Path) -> None:
