@@ -15,6 +15,7 @@ from statecore.errors import (
     Archived,
     Damage,
     Erased,
+    ForeignSchema,
     InputError,
     KeyMissing,
     NewerFormat,
@@ -84,7 +85,7 @@ def salvage(
         InputError: the new file is there already.
         KeyMissing, WrongKey: as for ``open``.
         StoreBusy: this process has the damaged store open, or, as far as Linux tells, another.
-        Damage: nothing in it says which log it was.
+        Damage: nothing in it says which log it was, or it is no file.
     """
     old, path = Path(damaged).expanduser(), Path(new).expanduser()
     _require(old, path)
@@ -124,8 +125,10 @@ def _put_in_place(draft: Path, path: Path) -> None:
 
 
 def _require(old: Path, new: Path) -> None:
-    if not old.is_file():
+    if not old.exists():
         raise StoreNotFound(f"there is no store at {old}")
+    if not old.is_file():
+        raise ForeignSchema(f"{old} is not a file")
     if is_open_here(old):
         raise StoreBusy(f"{old} is open in this process; close it before it is salvaged")
     if others := holders(old):

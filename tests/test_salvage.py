@@ -397,6 +397,8 @@ def test_what_can_t_be_is_refused_and_leaves_nothing_behind(written: Path, tmp_p
     new = tmp_path / "new.db"
     with pytest.raises(StoreNotFound):
         salvage(tmp_path / "no.db", new, key=KEY)
+    with pytest.raises(statecore.ForeignSchema, match="is not a file"):
+        salvage(tmp_path, new, key=KEY)
     with pytest.raises(InputError, match="is there already"):
         salvage(written, written, key=KEY)
     with statecore.open(written, key=KEY), pytest.raises(StoreBusy):
