@@ -55,7 +55,7 @@ _PASSES: Final[dict[type[StatecoreError], str]] = {
     StoreReadOnly: "give it to the account that uses the store",
     StoreUnsupported: "install what it names",
 }
-"""What says nothing of the file, and what to do."""
+"""What keeps from looking, and tells nothing of what is there; and what to do."""
 
 
 class Severity(IntEnum):
@@ -228,11 +228,11 @@ def _look_at_log(found: Examination) -> None:
                 "copy all files, open the store nowhere, and salvage: what was sealed is still "
                 "there",
             )
+        if missing := pages_cut(images):
+            text = f"the file ends {missing:,} pages too early"
+            found.find("cut-file", Severity.DAMAGE, text, _SALVAGE)
     finally:
         images.close()
-    if missing := pages_cut(found.path):
-        text = f"the file ends {missing:,} pages too early"
-        found.find("cut-file", Severity.DAMAGE, text, _SALVAGE)
 
 
 _SALVAGE: Final = (

@@ -8,7 +8,7 @@ it. What a seal or the tree speaks against is left out.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
@@ -114,13 +114,16 @@ class Surveyor:
             StoreNotFound: there is none, or it can't be read.
         """
         try:
-            scan, missing = Scan(path, scratch), pages_cut(path)
+            scan = Scan(path, scratch)
         except OSError as error:
             raise StoreNotFound(f"{path} can't be read: {error.strerror}") from error
         scan.run()
         self.path = path
         self.evidence = Evidence(scratch)
-        self.survey = Survey(is_damaged=scan.is_damaged, pages_cut=missing)
+        self.survey = Survey(is_damaged=scan.is_damaged)
+        if scan.is_damaged:
+            with closing(Images(path)) as images:
+                self.survey.pages_cut = pages_cut(images)
         self.tree = TreeEvidence()
         self.names: dict[int, bytes] = {}
         found = self.evidence.prefixes()
@@ -333,17 +336,9 @@ class Surveyor:
         survey.gone = sorted({name.hex() for name in named} - found)
 
 
-def pages_cut(path: Path) -> int:
-    """Return how many pages a store's file lacks at its end.
-
-    Raises:
-        OSError: it can't be read.
-    """
-    images = Images(path)
-    try:
-        return 0 if images.frames else max(0, images.pages - images.in_file)
-    finally:
-        images.close()
+def pages_cut(images: Images) -> int:
+    """Return how many pages a store's file lacks at its end, and no write-ahead log has."""
+    return 0 if images.frames else max(0, images.pages - images.in_file)
 
 
 _Place: TypeAlias = tuple[int, int, int | None, str]
