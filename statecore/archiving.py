@@ -257,6 +257,8 @@ class _Work:
         first = known[-1].horizon if known else stream.first_own
         if horizon <= first:
             raise _Nothing(f"{stream.name}: there is nothing to archive before version {horizon}")
+        if self._path.is_file():
+            raise InputError(self._tell_of_file(first, known))
         draft = ArchiveDraft(self._path, engine.streams.log.log_id)
         try:
             base = self._fold_to(first, horizon, draft, known)
@@ -289,6 +291,26 @@ class _Work:
         size, events = self._path.stat().st_size, self.horizon - self.first
         whose = self.stream.name.agent_id
         return Archiving(whose, self._path, events, size, self.first, self.horizon, version)
+
+    def _tell_of_file(self, first: int, known: tuple[Archive, ...]) -> str:
+        """Say of the file that has the name already whether it is needed."""
+        there, name = f"{self._path} is there already", self.stream.name
+        with suppress(StatecoreError, OSError):  # then it is none of ours
+            digest = digest_of(self._path)
+            for archive in known:
+                if archive.digest == digest:
+                    return f"{there}, and needed: version {archive.event} of {name} names it"
+            file = ArchiveFile(self._path, self._engine.streams.log.log_id)
+            try:
+                is_ours = file.body(self.stream.id, first) is not None
+            finally:
+                file.close()
+            if is_ours:
+                return (
+                    f"{there}, and no event of {name} names it: what was broken off left it, and "
+                    "unless somebody is archiving to it right now it may be deleted"
+                )
+        return f"{there}: an archive is a new file"
 
     def _fold_to(
         self, first: int, horizon: int, draft: ArchiveDraft, known: tuple[Archive, ...]

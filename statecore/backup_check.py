@@ -20,7 +20,7 @@ from statecore.projections.cut_check import CutCheck
 from statecore.projections.findings import Report
 from statecore.projections.head_check import Anchor, check_heads, read_heads
 from statecore.transparency.policy import Policy
-from statecore.verifying import policy_of, read_outside
+from statecore.verifying import policy_of, read_anchor
 
 _TOLD_MAX: Final = 20  # damaged events; there may be a million
 _NAMES_TOLD_MAX: Final = 3
@@ -61,7 +61,7 @@ def verify_backup(
     """
     backup = Backup(place)
     trusted = policy_of(policy)
-    known = [Anchor(str(each), read_outside(Path(each), "anchor")) for each in anchors]
+    known = [read_anchor(Path(each)) for each in anchors]
     listing = backup.require_listing()
     report = Report(_log_id(backup, listing), "digests" if key_store is None else "contents")
     check = _Check(backup, listing, report)

@@ -25,7 +25,7 @@ from statecore.streams import pseudonym
 from statecore.transparency.checkpoint import Checkpoint, parse_checkpoint
 from statecore.transparency.note import parse_note
 from statecore.transparency.policy import Policy, judge
-from statecore.verifying import policy_of, read_outside
+from statecore.verifying import policy_of, read_anchor
 from statecore.waiting import run
 from statecore.went_back import WentBack, note_restore
 
@@ -104,21 +104,22 @@ def restore(
     path = Path(location).expanduser()
     require_new(path)
     trusted = policy_of(policy)
-    outside = [(str(each), read_outside(Path(each), "anchor")) for each in anchors]
+    outside = [read_anchor(Path(each)) for each in anchors]
     backup = Backup(place)
     listing = backup.require_listing()
-    with keys_beside(path, key_store) as keys:
+    with draft_beside(path) as draft:
+        keys = keys_beside(path, draft, key_store)
         provider = provider_from(key, passphrase)
         wanted = _wanted(at, agent_id, branch, keys, provider)
-        with draft_beside(path) as draft:
-            work = _Restoring(backup, listing, wanted, draft)
-            work.fill(on_progress)
-            work.prove(trusted, outside)
-            went_back = work.finish()
-            is_recorded = record and (went_back is not None or bool(work.erased))
-            if is_recorded:
-                _record(draft, keys, provider, went_back, work.erased)
-            put_in_place(draft, path)
+        work = _Restoring(backup, listing, wanted, draft)
+        work.fill(on_progress)
+        work.prove(trusted, outside)
+        went_back = work.finish()
+        is_recorded = record and (went_back is not None or bool(work.erased))
+        if is_recorded:
+            _record(draft, keys, provider, went_back, work.erased)
+        needs_keys = not keys.exists()
+        put_in_place(draft, path)
     return RestoreResult(
         path=path,
         events=work.size,
@@ -128,7 +129,7 @@ def restore(
         left=went_back.events - went_back.kept if went_back else 0,
         erased=len(work.erased),
         is_recorded=is_recorded,
-        needs_keys=not keys.exists(),
+        needs_keys=needs_keys,
     )
 
 

@@ -185,7 +185,10 @@ class _Look:
     def _check_end(self, stream_id: bytes) -> None:
         if Check.HISTORY in self.report.checks:
             require_end(self._plain, stream_id)
-            self.report.count("erased states")
+            # Salvage may leave the name of a state, and its key, and nothing else.
+            is_ended = self._plain.log.version(stream_id) > 0
+            was_lost = not is_ended and self._plain.ring.has_keys(stream_id, EVERYTHING)
+            self.report.count("states without an event" if was_lost else "erased states")
 
     def _check(self, name: StreamName) -> None:
         stream = self._plain.open(name)

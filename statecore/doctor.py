@@ -30,9 +30,11 @@ from statecore.errors import (
     StoreFull,
     StoreNotFound,
     StoreReadOnly,
+    StoreUnsupported,
+    WrongKey,
 )
 from statecore.events import to_time
-from statecore.keys import KeyProvider, KeyRing
+from statecore.keys import FileKeyStore, KeyProvider, KeyRing
 from statecore.opening import provider_from
 from statecore.recorders.sqlite.datastore import is_open_here
 from statecore.recorders.sqlite.filesystem import holders, require_safe
@@ -40,11 +42,20 @@ from statecore.recorders.sqlite.images import Images
 from statecore.recorders.sqlite.key_files import copy_database, streams_with_keys
 from statecore.recorders.sqlite.reading import StoreFile
 from statecore.salvaging import open_keys
-from statecore.survey import Survey, Surveyor
-from statecore.verifying import verify
+from statecore.survey import Survey, Surveyor, pages_cut
+from statecore.verifying import read_anchor, verify
 
 _FREE_MIN: Final = 64 * 1024 * 1024
 _CLOCK_MICROSECONDS: Final = 60 * 1_000_000
+
+
+_PASSES: Final[dict[type[StatecoreError], str]] = {
+    StoreFull: "make space",
+    StoreBusy: "end what holds it, or try again",
+    StoreReadOnly: "give it to the account that uses the store",
+    StoreUnsupported: "install what it names",
+}
+"""What keeps from looking, and tells nothing of what is there; and what to do."""
 
 
 class Severity(IntEnum):
@@ -97,6 +108,15 @@ class Examination:
     ) -> None:
         """Take down what is wrong."""
         self.diagnoses.append(Diagnosis(kind, severity, text, remedy, error))
+
+    def find_error(self, kind: str, error: StatecoreError, remedy: str) -> bool:
+        """Take down why something could not be looked at; tell whether it may be for damage."""
+        passes = _PASSES.get(type(error))
+        if passes is None:
+            self.find(kind, Severity.DAMAGE, str(error), remedy, type(error))
+        else:
+            self.find("unavailable", Severity.TROUBLE, str(error), passes, type(error))
+        return passes is None
 
 
 def examine(
@@ -208,8 +228,7 @@ def _look_at_log(found: Examination) -> None:
                 "copy all files, open the store nowhere, and salvage: what was sealed is still "
                 "there",
             )
-        if images.pages > images.in_file and not images.frames:
-            missing = images.pages - images.in_file
+        if missing := pages_cut(images):
             text = f"the file ends {missing:,} pages too early"
             found.find("cut-file", Severity.DAMAGE, text, _SALVAGE)
     finally:
@@ -226,14 +245,13 @@ def _look_inside(
 ) -> bool:
     """Look at the log through SQLite, and at its tree; tell whether both are as they should be."""
     try:
-        report = verify(found.path, anchors=anchors)
+        report = verify(found.path, anchors=[each for each in anchors if _is_head(found, each)])
         file = StoreFile(found.path)
     except NewerFormat as error:
         found.find("newer-format", Severity.TROUBLE, str(error), "upgrade statecore", NewerFormat)
         return True
     except StatecoreError as error:
-        found.find("unreadable", Severity.DAMAGE, str(error), _SALVAGE, type(error))
-        return False
+        return not found.find_error("unreadable", error, _SALVAGE)
     try:
         last = file.all(_LAST_EVENT)
         found.last_event = read_time(last[0][0]) if last else 0
@@ -259,6 +277,16 @@ def _look_inside(
     return not report.findings
 
 
+def _is_head(found: Examination, anchor: str | Path) -> bool:
+    try:
+        read_anchor(Path(anchor))
+    except InputError as error:
+        remedy = "name a signed head that can be read"
+        found.find("no-anchor", Severity.TROUBLE, str(error), remedy, InputError)
+        return False
+    return True
+
+
 _LAST_EVENT: Final = (
     "SELECT coalesce(CAST(state AS BLOB), x'') FROM events ORDER BY position DESC LIMIT 1"
 )
@@ -280,15 +308,18 @@ def _look_at_keys(found: Examination, provider: KeyProvider, *, survey: bool) ->
             if not keys.exists():
                 raise Damage(f"there is no key store {keys}")
             copy_database(keys, copy)
-            streams = streams_with_keys(copy)
-            ring = open_keys(copy, provider)
-            ring.next_expiry()  # as every opening asks
+            if _is_anothers(found.path, copy):
+                text, remedy = "the key store belongs to another log", "put its own beside the log"
+                found.find("foreign-keys", Severity.TROUBLE, text, remedy, WrongKey)
+            else:
+                streams = streams_with_keys(copy)
+                ring = open_keys(copy, provider)
+                ring.next_expiry()  # as every opening asks
         except KeyFailure as error:
             remedy = "set what it names: without the key nobody can read the store"
             found.find("no-key", Severity.TROUBLE, str(error), remedy, type(error))
         except StatecoreError as error:
-            remedy = "restore the key store from its own backup"
-            found.find("damaged-keys", Severity.DAMAGE, str(error), remedy, type(error))
+            found.find_error("damaged-keys", error, "restore the key store from its own backup")
         try:
             if streams:
                 _compare_keys(found, streams)
@@ -297,6 +328,21 @@ def _look_at_keys(found: Examination, provider: KeyProvider, *, survey: bool) ->
         finally:
             if ring is not None:
                 ring.close()
+
+
+def _is_anothers(path: Path, keys: Path) -> bool:
+    """Tell whether a key store says that it is of another log than the one in a file."""
+    key_store = FileKeyStore(keys)
+    try:
+        vault = key_store.load()
+    finally:
+        key_store.close()
+    try:
+        file = StoreFile(path)
+    except StatecoreError:
+        return False  # told before
+    file.close()
+    return vault is not None and vault.log_id != file.log_id
 
 
 def _compare_keys(found: Examination, streams: list[bytes]) -> None:

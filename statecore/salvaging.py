@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import apsw
 
+from statecore.backup.placing import draft_beside
 from statecore.errors import (
     Archived,
     Damage,
     Erased,
+    ForeignSchema,
     InputError,
     KeyMissing,
     NewerFormat,
@@ -83,39 +85,50 @@ def salvage(
         InputError: the new file is there already.
         KeyMissing, WrongKey: as for ``open``.
         StoreBusy: this process has the damaged store open, or, as far as Linux tells, another.
-        Damage: nothing in it says which log it was.
+        Damage: nothing in it says which log it was, or it is no file.
     """
     old, path = Path(damaged).expanduser(), Path(new).expanduser()
     _require(old, path)
-    keys_path, draft = _beside(path, "-keys"), _beside(path, ".draft")
-    ring: KeyRing | None = None
-    scratch = apsw.Connection("")  # a temporary file; what is in it is as sealed as the store
-    try:
-        surveyor = Surveyor(old, scratch)
-        notes, has_keys = _copy_keys(_beside(old, "-keys"), keys_path)
+    with ExitStack() as last_first:
+        draft = last_first.enter_context(draft_beside(path))
+        scratch = apsw.Connection("")  # a temporary file; what is in it is as sealed as the store
+        last_first.callback(scratch.close)
+        surveyor, keys = Surveyor(old, scratch), _beside(draft, "-keys")
+        notes, has_keys = _copy_keys(old, keys, path)
+        ring: KeyRing | None = None
         if has_keys and not without_key:
-            ring = open_keys(keys_path, provider_from(key, passphrase))
+            ring = open_keys(keys, provider_from(key, passphrase))
+            last_first.callback(ring.close)
         elif not without_key:
             raise _no_keys(notes)
-        streams = streams_with_keys(keys_path) if has_keys else []
+        streams = streams_with_keys(keys) if has_keys else []
         done = Salvaged(surveyor.run(ring, streams), path, has_keys=has_keys, notes=notes)
         _write(surveyor, draft, ring, done, on_progress, cut=cut)
-        draft.rename(path)
-        _sync(path.parent)
-    except BaseException:
-        for made in (draft, _beside(draft, "-journal"), keys_path):
-            made.unlink(missing_ok=True)
-        raise
-    finally:
-        scratch.close()
-        if ring is not None:
-            ring.close()
+        _put_in_place(draft, path)
     return done
 
 
+def _put_in_place(draft: Path, path: Path) -> None:
+    """Give the files their names: the keys first, so that a store is there whole or not at all.
+
+    They are moved, not linked: what is at hand to be saved to may know no links.
+    """
+    try:
+        for end in ("-keys", ""):
+            if _beside(draft, end).exists():
+                _beside(draft, end).rename(_beside(path, end))
+        _sync(path.parent)
+    except BaseException:
+        _beside(path, "-keys").unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        raise
+
+
 def _require(old: Path, new: Path) -> None:
-    if not old.is_file():
+    if not old.exists():
         raise StoreNotFound(f"there is no store at {old}")
+    if not old.is_file():
+        raise ForeignSchema(f"{old} is not a file")
     if is_open_here(old):
         raise StoreBusy(f"{old} is open in this process; close it before it is salvaged")
     if others := holders(old):
@@ -124,7 +137,7 @@ def _require(old: Path, new: Path) -> None:
         )
     if not new.parent.is_dir():
         raise StoreNotFound(f"there is no directory {new.parent}")
-    for path in (new, _beside(new, "-keys"), _beside(new, "-wal"), _beside(new, ".draft")):
+    for path in (new, _beside(new, "-keys"), _beside(new, "-wal")):
         if path.exists():
             raise InputError(f"{path} is there already; salvage writes to a new file")
 
@@ -133,18 +146,19 @@ def _beside(path: Path, ending: str) -> Path:
     return path.with_name(path.name + ending)
 
 
-def _copy_keys(old: Path, new: Path) -> tuple[list[str], bool]:
+def _copy_keys(damaged: Path, copy: Path, new: Path) -> tuple[list[str], bool]:
     """Copy the key store; say what there is to know about it, and whether it could be copied."""
+    old = _beside(damaged, "-keys")
     if not old.exists():
         return [f"there is no key store {old}: restore it from its own backup"], False
     try:
-        copy_database(old, new)
+        copy_database(old, copy)
     except Damage as error:
-        new.unlink(missing_ok=True)
+        copy.unlink(missing_ok=True)
         return [f"the key store was not copied: {error}; restore it from its own backup"], False
     return [
-        f"{new} is a copy of the key store: what is erased in one is not in the other, so delete "
-        "the one that is not needed any more"
+        f"{new}-keys is a copy of the key store: what is erased in one is not in the other, so "
+        "delete the one that is not needed any more"
     ], True
 
 

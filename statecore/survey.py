@@ -8,7 +8,7 @@ it. What a seal or the tree speaks against is left out.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
@@ -34,6 +34,7 @@ from statecore.keys import DataKey, KeyRing
 from statecore.keys.ring import LOG_EPOCH
 from statecore.projections.tree_evidence import TreeEvidence, ask_tree
 from statecore.recorders.sqlite.evidence import Candidate, Evidence, Kept
+from statecore.recorders.sqlite.images import Images
 from statecore.recorders.sqlite.scan import Scan
 from statecore.recorders.sqlite.schema import FORMAT
 from statecore.stream import Stream, StreamName
@@ -84,6 +85,10 @@ class Survey:
     has_key: bool = False
     is_damaged: bool = False
     """Whether any page of the file is not what it should be."""
+    pages_cut: int = 0
+    """Pages that the file lacks at its end: of what was on them alone nothing is known."""
+    gone: list[str] = field(default_factory=list)
+    """Streams that there are keys of, and neither an event nor a trace of one."""
     agents: dict[str, str] = field(default_factory=dict)
     """Whose each stream is, by its pseudonym, where its first event could be opened."""
     notes: list[str] = field(default_factory=list)
@@ -92,6 +97,11 @@ class Survey:
     def total(self) -> int:
         """How many events there are."""
         return sum(self.events.values())
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is known to be missing."""
+        return not (self.losses or self.refused or self.gone or self.pages_cut)
 
 
 class Surveyor:
@@ -111,6 +121,9 @@ class Surveyor:
         self.path = path
         self.evidence = Evidence(scratch)
         self.survey = Survey(is_damaged=scan.is_damaged)
+        if scan.is_damaged:
+            with closing(Images(path)) as images:
+                self.survey.pages_cut = pages_cut(images)
         self.tree = TreeEvidence()
         self.names: dict[int, bytes] = {}
         found = self.evidence.prefixes()
@@ -151,6 +164,7 @@ class Surveyor:
         evidence.drop_unproven(sealed)
         survey.refused += before - evidence.count()
         self._tell()
+        self._tell_gone(streams)
         return survey
 
     def _resolve_names(self, streams: list[bytes]) -> None:
@@ -309,6 +323,22 @@ class Surveyor:
                 after, until = _moment(time_before), _moment(time)
                 self.survey.losses.append(Loss(name, before + 1, version - 1, span, after, until))
             before, time_before = version, time
+
+    def _tell_gone(self, streams: list[bytes]) -> None:
+        """Take down the streams that only keys tell of.
+
+        A key is made before the first event that it seals: who was killed in between leaves one to
+        a file that lacks nothing, where its stream is not named either.
+        """
+        survey = self.survey
+        found = {run.stream for run in survey.runs} | {loss.stream for loss in survey.losses}
+        named = {*streams} if survey.is_damaged else {*streams} & {*self.names.values()}
+        survey.gone = sorted({name.hex() for name in named} - found)
+
+
+def pages_cut(images: Images) -> int:
+    """Return how many pages a store's file lacks at its end, and no write-ahead log has."""
+    return 0 if images.frames else max(0, images.pages - images.in_file)
 
 
 _Place: TypeAlias = tuple[int, int, int | None, str]

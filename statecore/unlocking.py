@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from statecore.errors import KeyMissing, StoreNotFound
+from statecore.errors import ForeignSchema, KeyMissing, StoreNotFound
 from statecore.keys import FileKeyStore, KeyProvider, KeyRing, KeyStore, MemoryKeyStore
 from statecore.recorders import LogStore, MemoryLog, open_log
 from statecore.recorders.sqlite.datastore import create_datastore, require_datastore
@@ -54,6 +54,7 @@ def open_file_log(path: Path, durability: str = "full") -> LogStore:
     Raises:
         StoreNotFound: there is none.
         Damage: the file is empty.
+        ForeignSchema: it is a directory or a device.
     """
     if not _is_there(path):
         raise StoreNotFound(f"there is no store at {path}")
@@ -64,6 +65,8 @@ def open_file_log(path: Path, durability: str = "full") -> LogStore:
 
 def _is_there(path: Path) -> bool:
     try:
+        if path.exists() and not path.is_file():  # nor is anything to be made beside it
+            raise ForeignSchema(f"{path} is not a file")
         return path.exists()
     except OSError as error:
         raise StoreNotFound(f"there can be no store at {path}: {error.strerror}") from error
@@ -73,7 +76,7 @@ def open_file(path: Path, options: Options) -> tuple[LogStore, KeyRing]:
     """Return the log in a file and its keys; made first, where the options say so.
 
     Raises:
-        StoreNotFound, KeyMissing, WrongKey, InvalidKey: as ``statecore.open`` says.
+        StoreNotFound, ForeignSchema, KeyMissing, WrongKey, InvalidKey: as ``statecore.open`` says.
     """
     keys_path = options.key_store or key_store_of(path)
     if not _is_there(path) and not options.create:

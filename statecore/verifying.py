@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -84,18 +85,18 @@ def verify(
         StoreNotFound, ForeignSchema, NewerFormat, Damage: there is nothing that can be verified.
         KeyMissing, WrongKey, InvalidKey: the key is needed, and is not there or another's.
         Malformed: the policy is none.
-        InputError: an anchor can't be read, or an archive is another store's.
+        InputError: an anchor can't be read or is none, or an archive is another store's.
         NotFound: there is no such archive.
     """
     trusted, depth = policy_of(policy), _depth(depth)
-    known = [Anchor(str(each), read_outside(Path(each), "anchor")) for each in anchors]
+    known = [read_anchor(Path(each)) for each in anchors]
     file, ring, at_hand = StoreFile(Path(path).expanduser()), None, None
     try:
         at_hand = Archives([Path(each).expanduser() for each in archives], file.log_id)
-        memory = None if remember is None else Path(remember) / f"{file.log_id.hex()}.head"
-        if memory is not None and memory.exists():
-            known.append(Anchor("the head remembered", read_outside(memory, "head remembered")))
         report = Report(file.log_id, depth.value)
+        memory = None if remember is None else Path(remember) / f"{file.log_id.hex()}.head"
+        if memory is not None:
+            known += recall(memory, report.notes)
         ring = _ring(file, provider_from(key, passphrase)) if depth in _WITH_KEY else None
         try:
             last = _check(file, known, trusted or _own_policy(file, ring), report, on_progress)
@@ -105,7 +106,7 @@ def verify(
             report.find("damaged-file", str(error))
             last = None
         if memory is not None and last is not None and not report.findings:
-            _remember(memory, last)
+            _remember(memory, last, report.notes)
         return report
     finally:
         if ring is not None:
@@ -192,14 +193,33 @@ def _depth(given: Depth | str) -> Depth:
         raise InputError(f"a depth is {', '.join(Depth)}, not {given!r}") from error
 
 
-def _remember(memory: Path, last: Head) -> None:
-    """Keep the last head in place of one remembered before, unless that was of more events."""
+def recall(memory: Path, notes: list[str]) -> list[Anchor]:
+    """Return the head remembered, if there is one; note why it can't be read, where it can't."""
     try:
-        before = parse_checkpoint(parse_note(memory.read_bytes()).text).size
+        return [Anchor("the head remembered", memory.read_bytes())]
     except FileNotFoundError:
+        return []
+    except OSError as error:
+        notes.append(
+            f"nothing was held against the head remembered, {memory}, which can't be read: "
+            f"{error.strerror}"
+        )
+        return []
+
+
+def _remember(memory: Path, last: Head, notes: list[str]) -> None:
+    """Keep the last head in place of one remembered before, unless that was of more events.
+
+    Another account's folder, or a full disk, is no reason to keep quiet about what was verified.
+    """
+    try:
         before = 0
-    if last.checkpoint.size >= before:
-        keep_head(memory, last.note)
+        with suppress(FileNotFoundError):
+            before = parse_checkpoint(parse_note(memory.read_bytes()).text).size
+        if last.checkpoint.size >= before:
+            keep_head(memory, last.note)
+    except OSError as error:
+        notes.append(f"the last head was not remembered in {memory}: {error.strerror}")
 
 
 def policy_of(given: Policy | bytes | str | Path | None) -> Policy | None:
@@ -207,6 +227,20 @@ def policy_of(given: Policy | bytes | str | Path | None) -> Policy | None:
     if given is None or isinstance(given, Policy):
         return given
     return parse_policy(given if isinstance(given, bytes) else read_outside(Path(given), "policy"))
+
+
+def read_anchor(path: Path) -> Anchor:
+    """Return a signed head that was kept outside.
+
+    Raises:
+        InputError: it can't be read, or is none.
+    """
+    note = read_outside(path, "anchor")
+    try:
+        parse_checkpoint(parse_note(note).text)
+    except InputError as error:
+        raise InputError(f"the anchor {path} is no signed head: {error}") from error
+    return Anchor(str(path), note)
 
 
 def read_outside(path: Path, what: str) -> bytes:

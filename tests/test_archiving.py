@@ -464,6 +464,27 @@ def test_what_makes_no_sense_is_refused_and_nothing_is_left(
             memory.archive("agent", before=1, to=archive)
 
 
+def test_a_file_in_the_way_is_told_to_be_needed_or_left_over(
+    store: BlockingStore, agent: BlockingManager, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(_: _Work) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(_Work, "text", property(stop))
+        with pytest.raises(KeyboardInterrupt):
+            store.archive("agent", before=80, to=archive)
+
+    with pytest.raises(InputError, match=r"no event of agent names it: .* it may be deleted"):
+        store.archive("agent", before=80, to=archive)
+    with pytest.raises(InputError, match="there already: an archive is a new file"):
+        store.archive("other", before=10, to=archive)
+    archive.unlink()
+    said = store.archive("agent", before=80, to=archive).version
+    with pytest.raises(InputError, match=f"needed: version {said} of agent names it"):
+        store.archive("agent", before=100, to=archive)
+
+
 @pytest.mark.parametrize("what", ["archived", "erased", "cleared"])
 def test_what_others_do_meanwhile_is_noticed_before_anything_is_cut(
     path: Path, archive: Path, monkeypatch: pytest.MonkeyPatch, what: str

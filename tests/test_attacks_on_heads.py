@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from statecore import Verdict, verify
+from statecore import InputError, Verdict, verify
 from statecore.projections.heads import HEAD_EVENTS
 from tests.attacking import (
     EVENTS,
@@ -130,14 +130,26 @@ NOTES = ["x''", "x'00'", "'text'", "zeroblob(100000)", "CAST(5 AS BLOB)", "subst
 
 @pytest.mark.parametrize("note", NOTES)
 def test_what_is_no_note_is_a_finding(note: str, store: Path, tmp_path: Path) -> None:
-    anchor = tmp_path / "outside"
-    anchor.write_bytes(b"no note at all")
+    memory = tmp_path / "memory"
+    verify(store, remember=memory)
+    next(memory.iterdir()).write_bytes(b"no note at all")
     run(store, f"UPDATE heads SET note = CAST({note} AS BLOB) WHERE size = {EVENTS}")
 
-    report = verify(store, anchors=[anchor])
+    report = verify(store, remember=memory)
 
     assert kinds(report) == {"no-head"}
     assert [finding.is_outside for finding in report.findings] == [False, True]
+
+
+@pytest.mark.parametrize("content", [b"", b"no note at all"])
+def test_what_is_given_as_an_anchor_and_is_none_is_refused(
+    content: bytes, store: Path, tmp_path: Path
+) -> None:
+    anchor = tmp_path / "outside"
+    anchor.write_bytes(content)
+
+    with pytest.raises(InputError, match="is no signed head"):
+        verify(store, anchors=[anchor])
 
 
 def test_a_head_under_the_size_of_another_is_told(store: Path) -> None:

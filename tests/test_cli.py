@@ -545,6 +545,19 @@ def test_a_reader_that_has_read_enough_ends_it_quietly(path: Path, arguments: li
     assert (process.returncode, err) == (0, "")
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_what_stops_a_service_ends_as_an_interrupt_does(
+    number: signal.Signals, path: Path, terminal: tuple[int, int]
+) -> None:
+    arguments = ("show", path, "ada", "--passphrase")
+    with start(*arguments, stdin=terminal[1], start_new_session=True) as process:
+        await_prompt(process, "Passphrase: ")
+        process.send_signal(number)
+        out, err = process.communicate()
+
+    assert (process.returncode, out, err.strip()) == (128 + number, "", "")
+
+
 def test_an_interrupt_exits_130(path: Path, terminal: tuple[int, int]) -> None:
     arguments = ("show", path, "ada", "--passphrase")
     with start(*arguments, stdin=terminal[1], start_new_session=True) as process:

@@ -149,6 +149,24 @@ def test_a_log_that_went_back_has_diverged(store: Path) -> None:
     assert command("verify", store).code == 9, "it is remembered still"
 
 
+def test_a_head_remembered_that_can_not_be_read_keeps_nobody_from_the_rest(
+    store: Path, tmp_path: Path
+) -> None:
+    command("verify", store)
+    (head,) = (tmp_path / "state/statecore/heads").iterdir()
+    head.unlink()
+    head.mkdir()
+
+    verified, examined = command("verify", store), command("doctor", store)
+
+    assert (verified.code, verified.out.split()[0]) == (8, "VALID-UNANCHORED")
+    assert examined.out.splitlines()[0] == f"nothing is wrong with {store}"
+    for answer in (verified, examined):
+        assert f"note: nothing was held against the head remembered, {head}, which" in answer.out
+    assert f"note: the last head was not remembered in {head}: " in verified.out
+    assert list(head.parent.iterdir()) == [head]
+
+
 def test_an_anchor_is_not_replaced_by_a_head_that_does_not_go_on_from_it(
     store: Path, tmp_path: Path
 ) -> None:
@@ -165,6 +183,9 @@ def test_what_can_not_be_verified_is_an_error(store: Path, tmp_path: Path) -> No
     assert "there is no store" in fails(1, "verify", tmp_path / "none.db")
     assert "can't be read" in fails(2, "verify", store, "--anchor", tmp_path / "none")
     assert "can't be read" in fails(2, "verify", store, "--policy", tmp_path / "none")
+    (tmp_path / "empty").touch()
+    assert "is no signed head" in fails(2, "verify", store, "--anchor", tmp_path / "empty")
+    assert command("doctor", store, "--anchor", tmp_path / "empty").code == 2
     run(store, "CREATE VIEW evil AS SELECT 1")
     assert "view evil" in fails(5, "verify", store)
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -106,11 +107,16 @@ def test_a_path_that_cannot_be_is_no_store() -> None:
             statecore.open("/" + "a" * 300, key=KEY, create=create).blocking()
 
 
-def test_a_directory_is_no_store(path: Path) -> None:
-    path.mkdir()
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+@pytest.mark.parametrize("create", [True, False])
+def test_what_is_no_file_is_no_store_and_gets_nothing_beside_it(
+    make: Callable[[Path], None], create: bool, path: Path
+) -> None:
+    make(path)
 
     with pytest.raises(Damage, match="is not a file"):
-        statecore.open(path, key=KEY).blocking()
+        statecore.open(path, key=KEY, create=create).blocking()
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
 def test_an_id_of_the_log_that_is_not_what_it_should_be_is_damage_or_told_right(path: Path) -> None:

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import statecore
 from statecore.cli.app import app
 from statecore.doctor import Examination, Severity, examine
-from statecore.errors import StoreBusy
+from statecore.errors import StoreBusy, StoreFull, StoreReadOnly
 from tests.conftest import KEY, Clock, environment
 
 PAGE = 4096
@@ -164,6 +164,38 @@ def test_a_wrong_key_is_told_apart_from_damage(written: Path) -> None:
     assert diagnosis.error is statecore.WrongKey
 
 
+def test_the_key_store_of_another_log_is_told_as_that(path: Path, written: Path) -> None:
+    empty, other = path.with_name("empty.db"), path.with_name("other.db")
+    for each, key in ((empty, KEY), (other, bytes(32))):
+        statecore.open(each, key=key).blocking().close()
+
+    for store, its in ((empty, written), (written, other), (other, empty)):
+        shutil.copy(f"{its}-keys", f"{store}-keys")
+        (diagnosis,) = examine(store, key=KEY).diagnoses
+        assert (diagnosis.kind, diagnosis.severity) == ("foreign-keys", Severity.TROUBLE)
+        assert diagnosis.error is statecore.WrongKey
+        assert "its own" in diagnosis.remedy
+
+
+@pytest.mark.parametrize("error", [StoreFull, StoreBusy, StoreReadOnly])
+@pytest.mark.parametrize("where", ["verify", "copy_database"])
+def test_what_passes_is_trouble_and_no_damage(
+    error: type[statecore.StoreFailure], where: str, written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error("not now")
+
+    monkeypatch.setattr(f"statecore.doctor.{where}", fail)
+
+    found = examine(written, key=KEY)
+
+    (diagnosis,) = found.diagnoses
+    assert (diagnosis.kind, diagnosis.severity) == ("unavailable", Severity.TROUBLE)
+    assert diagnosis.error is error
+    assert "restore" not in diagnosis.remedy
+    assert found.survey is None
+
+
 def test_transactions_behind_a_damaged_frame_are_told(path: Path) -> None:
     copy = path.with_name("copy.db")
     with statecore.open(path, key=KEY) as store:
@@ -264,6 +296,14 @@ def test_the_commands_tell_by_text_json_and_exit_code(
     code, text = run("doctor", tmp_path / "new.db")
     assert code == 5  # what was lost stays lost, and is not hidden
     assert text.startswith("damage: missing-positions: ")
+
+    shutil.copy(written, tmp_path / "cut.db")
+    shutil.copy(f"{written}-keys", tmp_path / "cut.db-keys")
+    os.truncate(tmp_path / "cut.db", 2 * PAGE)
+    code, text = run("salvage", tmp_path / "cut.db", tmp_path / "none.db")
+    assert code == 5
+    assert text.count("its keys are there, and no event\n") == 3
+    assert " pages at the end of the file: what was on them alone is not known\n" in text
 
     Path(f"{written}-keys").unlink()
     assert run("salvage", written, tmp_path / "other.db")[0] == 4

@@ -24,6 +24,7 @@ import statecore
 from statecore import Erased, InputError, KeyMissing, Position, Unproven, Verdict, VersionNotFound
 from statecore.anchoring import checkpoint_of
 from statecore.backup import take
+from statecore.backup.placing import draft_beside
 from tests.conftest import KEY, Clock, environment
 from tests.test_backup import write
 from tests.test_cli import run
@@ -405,6 +406,53 @@ def test_a_restore_killed_at_any_moment_leaves_a_whole_store_or_none(
     assert statecore.restore(place, restored).events == 4000
 
 
+STOPPED = """
+import os
+from statecore.recorders.sqlite.copying import CopyTarget
+CopyTarget.finish = lambda self: os.kill(os.getpid(), {number})
+from statecore.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_what_a_restore_that_was_stopped_leaves_is_gone_with_the_next(
+    number: signal.Signals, path: Path, place: Path, tmp_path: Path
+) -> None:
+    with statecore.open(path, key=KEY) as store:
+        write(store, 10)
+        store.backup(place)
+    into = tmp_path / "into"
+    into.mkdir()
+    arguments = ["backup", "restore", place, into / "res.db", "--keys", keys_of(path)]
+    command = [sys.executable, "-c", STOPPED.format(number=int(number)), *map(str, arguments)]
+
+    stopped = subprocess.run(command, env=environment(), check=False)
+
+    is_killed = number == signal.SIGKILL
+    assert stopped.returncode == (-number if is_killed else 128 + number)
+    assert any(into.iterdir()) == is_killed
+    assert not list(into.glob("res.db*"))
+    statecore.restore(place, into / "res.db", key_store=keys_of(path))
+    assert {each.name for each in into.iterdir()} == {"res.db", "res.db-keys"}
+
+
+def test_a_draft_that_somebody_still_has_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "res.db"
+    of_another = tmp_path / ".other.db.draft-0123456789abcdef"
+    of_another.touch()
+    with draft_beside(path) as first:
+        first.touch()
+        with draft_beside(path):
+            assert first.exists()
+        assert first.exists()
+    assert not first.exists()
+    first.touch()
+    with draft_beside(path):
+        assert not first.exists(), "whoever had it is gone"
+    assert of_another.exists()
+
+
 # The command line
 
 
@@ -475,3 +523,25 @@ def test_a_backup_follows_what_is_written_until_it_is_interrupted(path: Path, pl
 
     assert process.returncode == 130
     assert statecore.verify_backup(place).events == 20
+
+
+def test_who_ignores_that_the_terminal_closes_goes_on(path: Path, place: Path) -> None:
+    arguments = ["backup", "run", path, place, "--follow", "--every", "0.1", "--json"]
+    with statecore.open(path, key=KEY) as store:
+        write(store, 10)
+        process = subprocess.Popen(
+            ["nohup", sys.executable, "-m", "statecore.cli", *map(str, arguments)],
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["events"]
+        process.send_signal(signal.SIGHUP)
+        write(store, 10, 10)
+        assert json.loads(process.stdout.readline())["events"]
+        process.send_signal(signal.SIGTERM)
+        process.communicate()
+
+    assert process.returncode == 128 + signal.SIGTERM

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ import statecore
 from statecore.errors import InputError, KeyMissing, StoreBusy, StoreNotFound
 from statecore.recorders.sqlite.images import Images
 from statecore.salvaging import Salvaged, salvage
-from tests.conftest import KEY
+from tests.conftest import KEY, environment
 
 PAGE = 4096
 Place = tuple[str, int]
@@ -122,6 +125,7 @@ def test_a_healthy_store_is_salvaged_whole(written: Path) -> None:
     assert require_nothing_forged(done, places(written)) == places(written).keys()
     assert done.survey.losses == []
     assert done.survey.refused == 0
+    assert done.survey.is_whole
     assert not done.survey.is_damaged
     assert done.heads > 0
     assert everything(done.path) == everything(written)
@@ -196,8 +200,36 @@ def test_a_file_cut_anywhere_gives_what_is_before_the_cut(written: Path, without
         there = require_nothing_forged(done, before)
         kept = {place for place, pages in stand_on.items() if max(pages) <= length // PAGE}
         assert done.survey.is_damaged
+        assert done.survey.pages_cut == -(-len(whole) // PAGE) - -(-length // PAGE)
+        assert not done.survey.is_whole
         # A name may be lost with its page, and without the key nothing else tells it.
         assert there >= kept or without_key
+
+
+def test_a_state_of_which_no_event_is_left_is_told_as_missing(written: Path) -> None:
+    names = {name.lower() for name, _ in places(written)}
+    cut = copy_of(written, "damaged.db", written.read_bytes()[: 2 * PAGE])
+    edit(written, "DELETE FROM events WHERE stream = 2", "VACUUM")
+
+    nothing, some = salvaged(cut), salvaged(written)
+
+    assert nothing.written == 0
+    assert {*nothing.survey.gone} == names
+    (gone,) = some.survey.gone
+    assert gone not in {run.stream for run in some.survey.runs}
+    assert not some.survey.is_whole
+    with statecore.open(some.path, key=KEY) as store:
+        assert store.check().proved["states without an event"] == 1
+        assert store.check().proved["erased states"] == 1
+
+
+def test_a_key_whose_first_event_was_never_written_is_no_loss(written: Path) -> None:
+    with sqlite(Path(f"{written}-keys")) as keys:
+        keys.execute(
+            "INSERT INTO keys SELECT randomblob(16), 1, 1, wrapped, NULL FROM keys LIMIT 1"
+        )
+
+    assert salvaged(written).survey.is_whole
 
 
 def test_a_damaged_write_ahead_log_gives_what_sqlite_no_longer_sees(path: Path) -> None:
@@ -332,10 +364,41 @@ def test_names_and_the_log_itself_are_found_by_the_key(written: Path) -> None:
     assert {place for place in before.keys() - there if place[0] not in gone} == set()
 
 
+STOPPED = """
+import os
+from statecore.recorders.sqlite.writing import NewFile
+NewFile.commit = lambda self: os.kill(os.getpid(), {number})
+from statecore.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_what_a_salvage_that_was_stopped_leaves_is_gone_with_the_next(
+    number: signal.Signals, written: Path, tmp_path: Path
+) -> None:
+    into = tmp_path / "into"
+    into.mkdir()
+    code, new = STOPPED.format(number=int(number)), into / "sal.db"
+    command = [sys.executable, "-c", code, "salvage", str(written), str(new)]
+
+    stopped = subprocess.run(
+        command, env={**environment(), "STATECORE_KEY": KEY.hex()}, check=False
+    )
+
+    is_killed = number == signal.SIGKILL
+    assert stopped.returncode == (-number if is_killed else 128 + number)
+    assert any(into.iterdir()) == is_killed
+    assert salvage(written, new, key=KEY).written == len(places(written))
+    assert {each.name for each in into.iterdir()} == {"sal.db", "sal.db-keys"}
+
+
 def test_what_can_t_be_is_refused_and_leaves_nothing_behind(written: Path, tmp_path: Path) -> None:
     new = tmp_path / "new.db"
     with pytest.raises(StoreNotFound):
         salvage(tmp_path / "no.db", new, key=KEY)
+    with pytest.raises(statecore.ForeignSchema, match="is not a file"):
+        salvage(tmp_path, new, key=KEY)
     with pytest.raises(InputError, match="is there already"):
         salvage(written, written, key=KEY)
     with statecore.open(written, key=KEY), pytest.raises(StoreBusy):

@@ -74,6 +74,8 @@ def survey_data(survey: Survey) -> dict[str, Any]:
             }
             for loss in survey.losses
         ],
+        "gone": survey.gone,
+        "pages_cut": survey.pages_cut,
         "agents": survey.agents,
         "notes": survey.notes,
     }
@@ -98,6 +100,12 @@ def survey_lines(survey: Survey) -> list[str]:
         if loss.before:
             parts.append(f"before {loss.before.isoformat()}")
         lines.append(", ".join(parts))
+    lines += [f"missing: stream {name}: its keys are there, and no event" for name in survey.gone]
+    if survey.pages_cut:
+        lines.append(
+            f"missing: {survey.pages_cut:,} pages at the end of the file: what was on them alone "
+            "is not known"
+        )
     return lines + [f"note: {printable(note)}" for note in survey.notes]
 
 

@@ -30,6 +30,7 @@ from statecore.cli.render import printable
 from statecore.doctor import Severity, examine
 from statecore.salvaging import salvage as salvage_store
 from statecore.stream import MAIN
+from statecore.verifying import recall
 
 commands = typer.Typer()
 
@@ -56,8 +57,9 @@ def doctor(
     statecore doctor trip.db
     """
     secret = ask_passphrase(confirm=False) if passphrase else None
-    anchors = tuple(anchor or ()) + tuple(_remembered(store))
-    found = examine(store, passphrase=secret, anchors=anchors)
+    remembered, notes = _remembered(store)
+    found = examine(store, passphrase=secret, anchors=(*(anchor or ()), *remembered))
+    found.notes += notes
     if as_json:
         echo_json(examination_data(found))
     else:
@@ -67,17 +69,17 @@ def doctor(
         raise typer.Exit(code_of(worst.error))
 
 
-def _remembered(store: Path) -> list[Path]:
-    """Return the head of the store that `verify` remembered, if there is one."""
+def _remembered(store: Path) -> tuple[list[Path], list[str]]:
+    """Return the head of the store that `verify` remembered, if there is one, and notes of it."""
     from statecore.recorders.sqlite.reading import StoreFile
 
     try:
         file = StoreFile(store)
     except statecore.StatecoreError:
-        return []  # the doctor tells why
+        return [], []  # the doctor tells why
     file.close()
-    head = heads_folder() / f"{file.log_id.hex()}.head"
-    return [head] if head.exists() else []
+    head, notes = heads_folder() / f"{file.log_id.hex()}.head", list[str]()
+    return [head] if recall(head, notes) else [], notes
 
 
 @commands.command()
@@ -118,7 +120,7 @@ def salvage(
         echo_json(salvaged_data(done))
     else:
         echo(salvaged_lines(done))
-    if done.survey.losses or done.survey.refused:
+    if not done.survey.is_whole:
         raise typer.Exit(_DAMAGED)
 
 
