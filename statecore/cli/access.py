@@ -15,6 +15,7 @@ from typing import Final
 import typer
 
 import statecore
+from statecore.cli.arguments import possible
 from statecore.cli.failures import report
 
 _PASSPHRASE_VARIABLE: Final = "STATECORE_PASSPHRASE"  # noqa: S105 - its name, not its value
@@ -43,7 +44,7 @@ def opened(
 def archives_at_hand() -> list[str]:
     """Return the archives that are named in the environment, as a list of paths is."""
     named = os.environ.get(_ARCHIVES_VARIABLE, "")
-    return [each for each in named.split(os.pathsep) if each]
+    return [str(possible(each)) for each in named.split(os.pathsep) if each]
 
 
 def announce(path: Path, *, passphrase: bool) -> None:
@@ -68,6 +69,10 @@ def ask_passphrase(
             raise statecore.InvalidKey("the two passphrases differ")
     if not secret:
         raise statecore.InvalidKey("an empty passphrase protects nothing")
+    try:
+        secret.encode()
+    except UnicodeEncodeError:  # not chained to it: that has the passphrase in it
+        raise statecore.InvalidKey("the passphrase is not UTF-8") from None
     return secret
 
 

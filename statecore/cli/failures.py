@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import typer
@@ -65,24 +67,17 @@ class Commands(TyperGroup):
         """Return the names of all commands, without importing any."""
         return list(self.commands)
 
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        """Parse the command line; printing the help is a part of that."""
+        with _ending():
+            return super().make_context(*arguments, **options)
+
     def invoke(self, ctx: Any) -> Any:
-        try:
-            with warnings.catch_warnings():
-                # A command tells of conflicts in its own words, or shows them as what they are.
-                warnings.simplefilter("ignore", statecore.UnresolvedWarning)
-                return super().invoke(ctx)
-        except statecore.StatecoreError as error:
-            report(str(error))
-            raise typer.Exit(exit_code(error)) from error
-        except KeyboardInterrupt as error:
-            raise typer.Exit(_INTERRUPTED) from error
-        except BrokenPipeError as error:  # whoever reads has read enough
-            # Python flushes standard output once more as it ends, and would complain.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(0) from error
-        except OSError as error:  # a path that can't be, a full disk behind standard output
-            report(str(error))
-            raise typer.Exit(_UNAVAILABLE) from error
+        """Run the command."""
+        with _ending(), warnings.catch_warnings():
+            # A command tells of conflicts in its own words, or shows them as what they are.
+            warnings.simplefilter("ignore", statecore.UnresolvedWarning)
+            return super().invoke(ctx)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """List the commands of each panel under its title."""
@@ -94,6 +89,25 @@ class Commands(TyperGroup):
                     (name.ljust(width), self.commands[name].get_short_help_str(room))
                     for name in names
                 )
+
+
+@contextmanager
+def _ending() -> Iterator[None]:
+    """End what fails by a line and a code."""
+    try:
+        yield
+    except statecore.StatecoreError as error:
+        report(str(error))
+        raise typer.Exit(exit_code(error)) from error
+    except KeyboardInterrupt as error:
+        raise typer.Exit(_INTERRUPTED) from error
+    except BrokenPipeError as error:  # whoever reads has read enough
+        # Python flushes standard output once more as it ends, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(0) from error
+    except OSError as error:  # a path that can't be, a full disk behind standard output
+        report(str(error))
+        raise typer.Exit(_UNAVAILABLE) from error
 
 
 def exit_code(error: statecore.StatecoreError) -> int:

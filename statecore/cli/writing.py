@@ -88,6 +88,8 @@ def text_from(text: str) -> str:
     """Return the text that was typed, or comes by standard input."""
     if text != "-":
         return text
+    if sys.stdin is None:  # it was closed
+        raise statecore.InputError("there is no standard input")
     try:
         return sys.stdin.buffer.read().decode()
     except UnicodeDecodeError as error:
