@@ -104,6 +104,16 @@ def test_help_that_cant_be_written_is_no_traceback(arguments: str) -> None:
     with Path("/dev/full").open("w") as full:
         code, said = started(*arguments.split(), stdout=full)
 
-    assert code == 6
-    assert said.startswith("statecore: ")
+    assert code == 12
+    assert said.startswith("statecore: standard output can't be written (No space")
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_an_answer_that_cant_be_written_is_no_failure_of_the_store(options: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        code, said = started("set", "s.db", "ada", "n", "2", *options, stdout=full)
+
+    assert code == 12
+    assert said.endswith("what was to be done is done\n")
+    assert run("get", "s.db", "ada", "n").out == "2\n"

@@ -17,12 +17,30 @@ import typer
 import statecore
 from statecore.cli.arguments import possible
 from statecore.cli.failures import report
+from statecore.cli.render import printable
 
 _PASSPHRASE_VARIABLE: Final = "STATECORE_PASSPHRASE"  # noqa: S105 - its name, not its value
 _PRINCIPAL_VARIABLE: Final = "STATECORE_PRINCIPAL"
 _ARCHIVES_VARIABLE: Final = "STATECORE_ARCHIVES"
 _NAMED_MAX: Final = 5
 _VERSION: Final = re.compile(r"[0-9]{1,18}")
+
+
+def require_yes(question: str) -> None:
+    """Ask whether to do what can't be taken back; go on if the answer is yes.
+
+    Raises:
+        InputError: it is not.
+    """
+    try:
+        if typer.confirm(printable(question), err=True):
+            return
+    except typer.Abort as error:
+        typer.echo(err=True)  # ends the line that asked
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
+        raise statecore.InputError("nobody answered, and nothing was changed: say --yes") from error
+    raise statecore.InputError("nothing was changed")
 
 
 @contextmanager
@@ -87,7 +105,7 @@ def _prompt(text: str, variable: str) -> str:
                 f"there is no terminal to ask for the passphrase: set {variable}"
             ) from error
         except EOFError as error:
-            raise typer.Abort from error
+            raise statecore.KeyMissing("no passphrase was given") from error
 
 
 def agent_in(

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 
 import statecore
-from statecore.cli.access import ask_passphrase, opened
+from statecore.cli.access import ask_passphrase, opened, require_yes
 from statecore.cli.arguments import Actor, Agent, AskPassphrase, Json, Reason, Store
 from statecore.cli.output import echo, echo_json
 from statecore.cli.render import printable, time_text
@@ -185,7 +185,7 @@ def erase(
             what = "agent" if agent else "state that holds data of"
             raise statecore.NotFound(f"there is no {what} {whose}")
         if not yes:
-            typer.confirm(printable(f"Erase {', '.join(ids)}, for good?"), abort=True, err=True)
+            require_yes(f"Erase {', '.join(ids)}, for good?")
         if agent:
             there.erase(whose, actor=actor, reason=reason)
         else:
