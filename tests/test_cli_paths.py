@@ -117,3 +117,50 @@ def test_an_answer_that_cant_be_written_is_no_failure_of_the_store(options: list
     assert code == 12
     assert said.endswith("what was to be done is done\n")
     assert run("get", "s.db", "ada", "n").out == "2\n"
+
+
+@pytest.mark.parametrize("place", [".", "..", "/", "others", "file.txt", "", "file://"])
+def test_a_backup_is_not_put_among_other_files(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir("here")
+    (tmp_path / "here" / "others" / "folder").mkdir(parents=True)
+    (tmp_path / "here" / "file.txt").touch()
+
+    fails(2, "backup", "run", "../s.db", place)
+
+    assert sorted(map(str, Path().rglob("*"))) == ["file.txt", "others", "others/folder"]
+
+
+@pytest.mark.parametrize("leftover", ["lost+found", ".draft-00"])
+def test_a_backup_may_be_begun_in_a_folder_that_is_as_good_as_empty(
+    tmp_path: Path, leftover: str
+) -> None:
+    (tmp_path / "s.backup" / leftover).mkdir(parents=True)
+
+    assert run("backup", "run", "s.db", "s.backup").code == 0
+
+
+def test_what_is_put_beside_a_backup_does_no_harm(tmp_path: Path) -> None:
+    assert run("backup", "run", "s.db", "s.backup").code == 0
+    (tmp_path / "s.backup" / "README").touch()
+
+    assert run("backup", "run", "s.db", "s.backup").code == 0
+
+
+@pytest.mark.parametrize("line", ["keys rotate s.db --to-key-file no/key", "anchor s.db no/s.head"])
+def test_no_folder_is_made_that_is_only_misspelled(line: str) -> None:
+    assert fails(2, *line.split()) == "there is no folder no"
+
+    assert not Path("no").exists()
+
+
+def test_a_remote_backup_is_not_put_among_other_files() -> None:
+    fsspec = pytest.importorskip("fsspec")
+    files = fsspec.filesystem("memory")
+    files.pipe_file("/bucket/others/folder/file.txt", b"")
+
+    assert "but folder" in fails(2, "backup", "run", "s.db", "memory://bucket/others")
+
+    assert files.find("/bucket/others") == ["/bucket/others/folder/file.txt"]

@@ -26,6 +26,16 @@ _NAMED_MAX: Final = 5
 _VERSION: Final = re.compile(r"[0-9]{1,18}")
 
 
+def require_folder(path: Path) -> None:
+    """Refuse a file in a folder that is not there: a misspelled one is not to be made.
+
+    Raises:
+        InputError: names the folder.
+    """
+    if not path.absolute().parent.is_dir():
+        raise statecore.InputError(f"there is no folder {path.parent}")
+
+
 def require_yes(question: str) -> None:
     """Ask whether to do what can't be taken back; go on if the answer is yes.
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 
 import statecore
-from statecore.cli.access import ask_passphrase, opened, require_yes
+from statecore.cli.access import ask_passphrase, opened, require_folder, require_yes
 from statecore.cli.arguments import Actor, Agent, AskPassphrase, Json, Reason, Store
 from statecore.cli.output import echo, echo_json
 from statecore.cli.render import printable, time_text
@@ -113,6 +113,7 @@ def rotate(
         raise statecore.InputError("say one place for the new key: see statecore keys rotate -h")
     provider: statecore.KeyProvider
     if key_file is not None:
+        require_folder(key_file)
         provider = statecore.KeyFile(key_file)
     elif variable is not None:
         provider = statecore.KeyInEnvironment(variable)
