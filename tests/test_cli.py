@@ -474,11 +474,22 @@ def test_a_passphrase_comes_from_the_environment(
     assert run("set", store, "ada", "n", "1", "--create", "--passphrase").code == 0
 
     assert run("get", store, "ada", "n", "--passphrase").out == "1\n"
-    fails(4, "get", store, "ada", "n")
+    assert "say --passphrase" in fails(4, "get", store, "ada", "n")
     monkeypatch.setenv("STATECORE_PASSPHRASE", "battery")
-    assert "battery" not in fails(4, "get", store, "ada", "n", "--passphrase")
+    assert fails(4, "get", store, "ada", "n", "--passphrase") == "not this store's passphrase"
     monkeypatch.setenv("STATECORE_PASSPHRASE", "")
     assert "empty" in fails(4, "get", store, "ada", "n", "--passphrase")
+
+
+@pytest.mark.parametrize("words", ["set {} ada n 1 --create", "demo {}"])
+def test_a_passphrase_that_lies_ready_is_not_left_out_of_a_new_store(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STATECORE_PASSPHRASE", "correct horse")
+
+    assert "say --passphrase" in fails(2, *words.format(tmp_path / "new.db").split())
+
+    assert not (tmp_path / "new.db").exists()
 
 
 @pytest.fixture

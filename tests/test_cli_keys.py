@@ -94,7 +94,7 @@ def test_the_key_of_a_store_is_changed(
 
 def test_erasing_asks_first_and_says_what_is_not_there(path: Path) -> None:
     declined = run("keys", "erase", path, "user-42", stdin="n\n")
-    assert declined.code == 2
+    assert (declined.code, declined.out) == (2, "")
     assert declined.err.endswith("statecore: nothing was changed\n")
     unanswered = run("keys", "erase", path, "user-42")
     assert unanswered.code == 2
@@ -156,7 +156,7 @@ def test_who_does_not_say_yes_at_a_terminal_changes_nothing(
 ) -> None:
     person, program = pty.openpty()
     with start("keys", "erase", path, "user-42", stdin=program, preexec_fn=_at_terminal) as process:
-        await_prompt(process, "[y/N]:")
+        await_prompt(process, "[y/N]: ")
         os.write(person, typed.encode())
         out, _ = process.communicate(timeout=30)
     os.close(person)

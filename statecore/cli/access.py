@@ -5,9 +5,10 @@ from __future__ import annotations
 import getpass
 import os
 import re
+import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -42,15 +43,13 @@ def require_yes(question: str) -> None:
     Raises:
         InputError: it is not.
     """
-    try:
-        if typer.confirm(printable(question), err=True):
-            return
-    except typer.Abort as error:
+    typer.echo(f"{printable(question)} [y/N]: ", nl=False, err=True)
+    answer = b"" if sys.stdin is None else sys.stdin.buffer.readline()
+    if not answer:
         typer.echo(err=True)  # ends the line that asked
-        if isinstance(error.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from error
-        raise statecore.InputError("nobody answered, and nothing was changed: say --yes") from error
-    raise statecore.InputError("nothing was changed")
+        raise statecore.InputError("nobody answered, and nothing was changed: say --yes")
+    if answer.strip().lower() not in (b"y", b"yes"):
+        raise statecore.InputError("nothing was changed")
 
 
 @contextmanager
@@ -60,9 +59,12 @@ def opened(
     """Open a store for a principal, asking for its passphrase if there is one."""
     path = path.absolute()  # a file, whatever its name looks like
     new = create and not path.exists()
-    secret = ask_passphrase(confirm=new) if passphrase else None
+    secret = secret_of(new=new, asked=passphrase)
     archives = archives_at_hand()
-    with statecore.open(path, passphrase=secret, create=create, archives=archives) as store:
+    opening = statecore.open(path, passphrase=secret, create=create, archives=archives)
+    with ExitStack() as stack:
+        with _advising(asked=passphrase):
+            store = stack.enter_context(opening)
         if new:
             announce(path, passphrase=passphrase)
         principal = principal or os.environ.get(_PRINCIPAL_VARIABLE)
@@ -84,6 +86,33 @@ def announce(path: Path, *, passphrase: bool) -> None:
     else:
         key = f"the key file {os.environ.get('STATECORE_KEY_FILE', statecore.KeyFile().path)}"
     report(f"made the store {path}; without {key} nobody can read it, so keep a copy of that")
+
+
+@contextmanager
+def _advising(*, asked: bool) -> Iterator[None]:
+    """Say of a store that has a passphrase what to do, where it does not open."""
+    try:
+        yield
+    except statecore.KeyFailure as error:
+        if not str(error).endswith("made with a key from: passphrase"):
+            raise
+        advice = "not this store's passphrase" if asked else "it has a passphrase: say --passphrase"
+        raise statecore.WrongKey(advice) from error
+
+
+def secret_of(*, new: bool, asked: bool) -> str | None:
+    """Return a store's passphrase; ``None`` where its key is elsewhere.
+
+    Raises:
+        InputError: a new store would not have the passphrase that lies ready for it.
+    """
+    if asked:
+        return ask_passphrase(confirm=new)
+    if new and os.environ.get(_PASSPHRASE_VARIABLE):
+        raise statecore.InputError(
+            f"{_PASSPHRASE_VARIABLE} is set: say --passphrase to use it, or unset it"
+        )
+    return None
 
 
 def ask_passphrase(

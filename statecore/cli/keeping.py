@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 
 import statecore
-from statecore.cli.access import ask_passphrase, opened, require_folder, require_yes
+from statecore.cli.access import ask_passphrase, opened, require_folder, require_yes, secret_of
 from statecore.cli.arguments import Actor, Agent, AskPassphrase, Json, Reason, Store
 from statecore.cli.output import echo, echo_json
 from statecore.cli.render import printable, time_text
@@ -248,8 +248,7 @@ def restore(
         given["identity"] = _text_of(identity)
     else:
         given["backup_passphrase"] = _backup_passphrase(confirm=False)
-    if passphrase:
-        given["passphrase"] = ask_passphrase(confirm=True)
+    given["passphrase"] = secret_of(new=True, asked=passphrase)
     count = statecore.restore_keys(source, store.absolute(), **given)
     if as_json:
         echo_json({"keys": count})
