@@ -25,6 +25,8 @@ _PRINCIPAL_VARIABLE: Final = "STATECORE_PRINCIPAL"
 _ARCHIVES_VARIABLE: Final = "STATECORE_ARCHIVES"
 _NAMED_MAX: Final = 5
 _VERSION: Final = re.compile(r"[0-9]{1,18}")
+# A time, if one that never was, such as one o'clock past midnight written as 25:00.
+_LIKE_A_TIME: Final = re.compile(r"[0-9]{4}-?W?[0-9]{2}-?[0-9]{1,2}([T ][-0-9:.,+Zz]*)?")
 
 
 def require_folder(path: Path) -> None:
@@ -188,35 +190,39 @@ def point_of(agent: statecore.BlockingManager, text: str) -> statecore.Point:
     """Return the moment that a text names: a version, a time with its zone, or a tag.
 
     Raises:
-        InputError: it is a time without a zone, and no tag.
+        InputError: it is a time without a zone, or that never was, and no tag.
     """
     try:
         return time_or_version(text)
     except statecore.InputError:
-        if text in agent.tags() or not _is_time(text):
+        if text in agent.tags() or not _LIKE_A_TIME.fullmatch(text):
             return text
         raise
 
 
-def time_or_version(text: str) -> int | datetime:
-    """Return the moment that a text names: a version, or a time with its zone.
+def time_or_version(text: str, what: str = "version") -> int | datetime:
+    """Return the moment that a text names: a version, or another number, or a time with its zone.
 
     Raises:
         InputError: it is neither.
     """
     if _VERSION.fullmatch(text):
         return int(text)
-    if not _is_time(text):
-        raise statecore.InputError(f"{text} is neither a version nor a time")
-    time = datetime.fromisoformat(text)
+    if not _LIKE_A_TIME.fullmatch(text):
+        raise statecore.InputError(f"{text} is neither a {what} nor a time")
+    return time_of(text)
+
+
+def time_of(text: str) -> datetime:
+    """Return the time that a text names, with its zone.
+
+    Raises:
+        InputError: it is none.
+    """
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise statecore.InputError(f"{text} is no time, as 2026-03-02T09:30:00Z is one") from error
     if time.tzinfo is None:
         raise statecore.InputError(f"{text}: a time needs a zone, as in {time.isoformat()}Z")
     return time
-
-
-def _is_time(text: str) -> bool:
-    try:
-        datetime.fromisoformat(text)
-    except ValueError:
-        return False
-    return True

@@ -14,7 +14,7 @@ import typer
 
 import statecore
 from statecore.backup import Backup, BackupResult, lag, take
-from statecore.cli.access import ask_passphrase, opened
+from statecore.cli.access import ask_passphrase, opened, time_or_version
 from statecore.cli.arguments import AskPassphrase, Branch, DryRun, Json, Store
 from statecore.cli.auditing import Policy, report_data, report_lines
 from statecore.cli.failures import VERDICT_CODES, report
@@ -302,14 +302,7 @@ def restore(
 
 
 def _point(text: str | None) -> int | datetime | None:
-    if text is None:
-        return None
-    if text.isdecimal() and len(text) <= 18:
-        return int(text)
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError as error:
-        raise statecore.InputError(f"{text} is no position and no time") from error
+    return None if text is None else time_or_version(text, "position")
 
 
 def _restored_lines(result: statecore.RestoreResult) -> Iterator[str]:

@@ -17,7 +17,7 @@ import typer
 import statecore
 from statecore.audit_record import Range, Selection, SelectionOptions
 from statecore.audit_text import COLUMNS, entry_data, entry_row
-from statecore.cli.access import agent_in, opened
+from statecore.cli.access import agent_in, opened, time_of
 from statecore.cli.arguments import AskPassphrase, Json, Limit, Store
 from statecore.cli.output import echo, echo_json
 from statecore.cli.render import entry_lines, printable
@@ -257,12 +257,4 @@ def _range(text: str | None, option: str) -> Range:
 
 
 def _time(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise statecore.InputError(f"{text} is no time, as 2026-03-02T09:30:00Z is one") from error
-    if moment.tzinfo is None:
-        raise statecore.InputError(f"{text}: a time needs a zone, as in {moment.isoformat()}Z")
-    return moment
+    return None if text is None else time_of(text)

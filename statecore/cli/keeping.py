@@ -110,7 +110,9 @@ def rotate(
     """
     given = [to_passphrase or None, key_file, variable, keyring]
     if sum(each is not None for each in given) != 1:
-        raise statecore.InputError("say one place for the new key: see statecore keys rotate -h")
+        raise statecore.InputError(
+            "say one place for the new key: see statecore keys rotate --help"
+        )
     provider: statecore.KeyProvider
     if key_file is not None:
         require_folder(key_file)
