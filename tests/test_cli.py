@@ -400,6 +400,27 @@ def test_what_a_person_is_told_is_not_of_python(path: Path, tmp_path: Path) -> N
     assert "STATECORE_ARCHIVES" in fails(1, "show", path, "ada", "--at", 1)
 
 
+def test_a_backup_restored_to_before_all_of_it_is_said_to_be_empty(
+    path: Path, tmp_path: Path
+) -> None:
+    run("backup", "run", path, tmp_path / "backup")
+
+    at = ("--at", "2000-01-01T00:00:00Z", "--no-record")
+    restored = run("backup", "restore", tmp_path / "backup", tmp_path / "new.db", *at)
+
+    assert restored.out.splitlines()[1] == "nothing had been recorded by then: the store is empty"
+
+
+def test_all_times_are_written_the_same_way(path: Path, tmp_path: Path) -> None:
+    assert run("backup", "run", path, tmp_path / "backup", "--json").data["last_time"].endswith("Z")
+    assert run("backup", "list", tmp_path / "backup", "--json").data["times"][0].endswith("Z")
+    assert run("review", "daily", path, "--json").data["since"].endswith("Z")
+
+
+def test_a_review_has_one_form(path: Path) -> None:
+    assert "either" in fails(2, "review", "daily", path, "--json", "--format", "html")
+
+
 @pytest.mark.parametrize("words", ["schema set {} ada n {}", "access set {} {}"])
 def test_a_folder_is_no_file_of_json(words: str, path: Path, tmp_path: Path) -> None:
     assert "is a folder" in fails(2, *words.format(path, tmp_path).split())

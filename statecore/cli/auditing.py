@@ -16,7 +16,7 @@ from statecore.cli.access import archives_at_hand, ask_passphrase, opened, requi
 from statecore.cli.arguments import Agent, AskPassphrase, Branch, Json, Store
 from statecore.cli.failures import VERDICT_CODES
 from statecore.cli.output import echo, echo_json, echo_whole
-from statecore.cli.render import printable
+from statecore.cli.render import printable, time_text
 from statecore.events import to_time
 from statecore.stream import MAIN
 from statecore.verifying import Depth, Report
@@ -126,7 +126,7 @@ def report_lines(report: Report) -> list[str]:
     by = f", by {printable(report.signed_by)}" if report.signed_by else ""
     lines.append(f"signed over the first {report.head_size:,} events{by}; {report.heads} heads")
     lines += [
-        f"cosigned by {printable(name)} at {to_time(seconds * 1_000_000).isoformat()}"
+        f"cosigned by {printable(name)} at {time_text(to_time(seconds * 1_000_000))}"
         for name, seconds in report.witnesses.items()
     ]
     return lines + [f"note: {printable(note)}" for note in report.notes]

@@ -9,7 +9,14 @@ from typing import Annotated, Any, Final
 import typer
 
 import statecore
-from statecore.cli.access import ask_passphrase, opened, require_folder, require_yes, secret_of
+from statecore.cli.access import (
+    agent_in,
+    ask_passphrase,
+    opened,
+    require_folder,
+    require_yes,
+    secret_of,
+)
 from statecore.cli.arguments import Actor, Agent, AskPassphrase, Json, Reason, Store
 from statecore.cli.output import echo, echo_json
 from statecore.cli.render import printable, time_text
@@ -184,6 +191,8 @@ def erase(
             for birth in there.agents()
             if whose == (birth.agent_id if agent else birth.subject)
         ]
+        if agent and not ids:
+            agent_in(there, whose, MAIN)  # says that it is not there, or may not be seen
         if not ids:
             what = "agent" if agent else "state that holds data of"
             raise statecore.NotFound(f"there is no {what} {whose}")
