@@ -149,9 +149,12 @@ def test_what_is_put_beside_a_backup_does_no_harm(tmp_path: Path) -> None:
     assert run("backup", "run", "s.db", "s.backup").code == 0
 
 
-@pytest.mark.parametrize("line", ["keys rotate s.db --to-key-file no/key", "anchor s.db no/s.head"])
+@pytest.mark.parametrize(
+    "line",
+    ["keys rotate s.db --to-key-file no/key", "anchor s.db no/s.head", "keys backup s.db no/b"],
+)
 def test_no_folder_is_made_that_is_only_misspelled(line: str) -> None:
-    assert fails(2, *line.split()) == "there is no folder no"
+    assert fails(2, *line.split()) == "there is no directory no"
 
     assert not Path("no").exists()
 

@@ -29,14 +29,14 @@ _VERSION: Final = re.compile(r"[0-9]{1,18}")
 _LIKE_A_TIME: Final = re.compile(r"[0-9]{4}-?W?[0-9]{2}-?[0-9]{1,2}([T ][-0-9:.,+Zz]*)?")
 
 
-def require_folder(path: Path) -> None:
-    """Refuse a file in a folder that is not there: a misspelled one is not to be made.
+def require_directory(path: Path) -> None:
+    """Refuse a file in a directory that is not there: a misspelled one is not to be made.
 
     Raises:
-        InputError: names the folder.
+        InputError: names the directory.
     """
     if not path.absolute().parent.is_dir():
-        raise statecore.InputError(f"there is no folder {path.parent}")
+        raise statecore.InputError(f"there is no directory {path.parent}")
 
 
 def require_yes(question: str) -> None:

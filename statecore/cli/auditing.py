@@ -12,7 +12,7 @@ import statecore
 from statecore.anchoring import anchor as keep_outside
 from statecore.anchoring import checkpoint_of, last_head, last_position
 from statecore.cli import disclosing
-from statecore.cli.access import archives_at_hand, ask_passphrase, opened, require_folder
+from statecore.cli.access import archives_at_hand, ask_passphrase, opened, require_directory
 from statecore.cli.arguments import Agent, AskPassphrase, Branch, Json, Store
 from statecore.cli.failures import VERDICT_CODES
 from statecore.cli.output import echo, echo_json, echo_whole
@@ -167,7 +167,7 @@ def anchor(
     statecore anchor trip.db trip.head
     statecore anchor trip.db -
     """
-    require_folder(destination)
+    require_directory(destination)
     note = _head_of(store, last=last, passphrase=passphrase)
     said = checkpoint_of(note)
     kept = None if destination == STANDARD_OUTPUT else keep_outside(store, note, destination)

@@ -13,7 +13,7 @@ from statecore.cli.access import (
     agent_in,
     ask_passphrase,
     opened,
-    require_folder,
+    require_directory,
     require_yes,
     secret_of,
 )
@@ -122,7 +122,7 @@ def rotate(
         )
     provider: statecore.KeyProvider
     if key_file is not None:
-        require_folder(key_file)
+        require_directory(key_file)
         provider = statecore.KeyFile(key_file)
     elif variable is not None:
         provider = statecore.KeyInEnvironment(variable)
@@ -225,6 +225,7 @@ def backup(
     statecore keys backup trip.db keys.backup
     statecore keys backup trip.db keys.age --to age1...
     """
+    require_directory(target)
     recipients: Sequence[str] = to or ()
     words = None if recipients else _backup_passphrase(confirm=True)
     with opened(store, passphrase=passphrase) as there:
