@@ -101,7 +101,7 @@ class Selection:
     def __post_init__(self) -> None:
         for moment in (self.since, self.until):
             if moment is not None and moment.tzinfo is None:
-                raise InputError("a time needs a time zone; use datetime.now(UTC)")
+                raise InputError("a time needs a time zone, as in 2026-03-02T09:30:00Z")
         if self.limit is not None and self.limit < 0:
             raise InputError("a limit is not below 0")
 

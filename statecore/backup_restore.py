@@ -142,7 +142,7 @@ def _wanted(
         return All()
     if isinstance(at, datetime):
         if at.tzinfo is None:
-            raise InputError("a time needs a time zone; use datetime.now(UTC)")
+            raise InputError("a time needs a time zone, as in 2026-03-02T09:30:00Z")
         return AtTime(to_microseconds(at))
     if at < 1:
         raise InputError("positions and versions begin with 1")

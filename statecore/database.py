@@ -15,6 +15,7 @@ import apsw
 from statecore.errors import (
     Damage,
     ForeignSchema,
+    InputError,
     StatecoreError,
     StoreBusy,
     StoreFailure,
@@ -41,11 +42,13 @@ def connect(path: Path, *, create: bool = False) -> apsw.Connection:
 
     Raises:
         StoreUnsupported: this SQLite is known to lose data.
+        InputError: the file's name is not UTF-8.
         StoreNotFound: there is no file.
         StoreReadOnly: the file or its directory can't be written.
         Damage: the file is no database.
     """
     require_sqlite()
+    _require_text(path)
     if create:
         _create_private(path)
     try:
@@ -70,6 +73,14 @@ def require_sqlite() -> None:
     version = apsw.sqlite_lib_version()
     if tuple(map(int, version.split("."))) < _VERSION_MIN:
         raise StoreUnsupported(f"SQLite {version} can lose committed data; apsw>=3.51.3 is needed")
+
+
+def _require_text(path: Path) -> None:
+    """Refuse a name that is bytes and no text, which SQLite is not told of."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{str(path)!r} can't be opened: its name is not UTF-8") from error
 
 
 def _create_private(path: Path) -> None:

@@ -39,7 +39,7 @@ def version_of(point: Point | None, stream: Stream, root: Root, timeline: Timeli
         return root.tags[point]
     if isinstance(point, datetime):
         if point.tzinfo is None:
-            raise InputError("a time needs a time zone; use datetime.now(UTC)")
+            raise InputError("a time needs a time zone, as in 2026-03-02T09:30:00Z")
         return timeline.version_at_time(stream, to_microseconds(point))
     if isinstance(point, Position):
         return timeline.version_at_position(stream, point)

@@ -132,7 +132,7 @@ class Stream:
             first = missing[-1].horizon
             raise Archived(
                 f"{self.name}: version {version} was archived in {name}, the first one here is "
-                f"{first}: open the store with archives=[...] to read what is before",
+                f"{first}: to read before, give its archives (archives=, STATECORE_ARCHIVES)",
                 name,
                 first,
             )

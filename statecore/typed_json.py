@@ -90,9 +90,14 @@ def loads(text: str) -> Json:
         InputError: it is nested too deeply.
     """
     with shallow():
-        return json.loads(
-            text, parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_once
-        )
+        try:
+            return json.loads(
+                text, parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_once
+            )
+        except ValueError as error:
+            if "set_int_max_str_digits" in str(error):  # Python's advice, and no user's business
+                raise ValueError("a number has too many digits") from error
+            raise
 
 
 def is_form(data: dict[str, Any]) -> bool:
@@ -146,7 +151,7 @@ def _read(data: Json) -> Value:
     try:
         return _FORMS[form](content)
     except (KeyError, TypeError, ValueError, AttributeError, InvalidOperation) as error:
-        raise InputError(f"{json.dumps(data)[:80]} does not hold what {form} says") from error
+        raise InputError(f"a value does not hold what {form} says") from error
 
 
 def _refuse(word: str) -> Any:
@@ -156,7 +161,7 @@ def _refuse(word: str) -> Any:
 def _finite(text: str) -> float:
     number = float(text)
     if math.isinf(number):
-        raise ValueError(f"{text} is too large for a float")
+        raise ValueError("a number is too large for a float")
     return number
 
 

@@ -326,7 +326,7 @@ def _find_atom_fault(value: Value, path: Path) -> InputError | None:
         size = value.bit_length() // 8 + 1
         return LimitExceeded("the integer", size, INT_BYTES_MAX, "bytes")
     if kind is datetime and value.tzinfo is None:
-        return UnsupportedValue(path, "a datetime needs a time zone; use datetime.now(UTC)")
+        return UnsupportedValue(path, "a datetime needs a time zone, as in 2026-03-02T09:30:00Z")
     if kind is datetime:
         try:
             _pack_datetime(value)

@@ -76,8 +76,8 @@ class StoreAccess:
         who = {principal.id for principal in self._authority.principals}
         if not who or not who <= {*policy.owners}:
             raise InputError(
-                "the first policy is set by one of its owners: store.as_principal(...), who is"
-                " among its owners; else nobody here could change it"
+                "the first policy is set by one of its owners, who says so (--as, or"
+                " store.as_principal); else nobody here could change it"
             )
 
     async def policy(self, at: Point | None = None) -> Policy | None:

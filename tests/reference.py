@@ -23,7 +23,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "commands.md"
 _HEAD = """# Commands
 
 `statecore[cli]` brings them. `statecore COMMAND --help` says what stands here, and this page is
-made of it (`python -m tests.reference`).
+made of it (`python -m tests.reference`). `statecore --version` says which it is.
 
 **For programs:** each command has `--json`: one line of JSON for each answer, on standard output,
 and nothing else there. What goes wrong is a line on standard error, and an exit code. Progress is

@@ -457,3 +457,21 @@ def test_every_example_of_a_command_works(
         answer = run(*shlex.split(example))
         assert answer.code == 0, (example, answer.err)
         assert answer.out
+
+
+@pytest.mark.parametrize("command", ["list {store}", "export {store} {folder}"])
+def test_what_is_not_there_is_no_empty_record(command: str, listed: Path, tmp_path: Path) -> None:
+    words = ["audit", *command.format(store=listed, folder=tmp_path / "record").split()]
+    with statecore.open(listed) as store:
+        store.erase("bob")
+
+    assert "no agent eve; there are: ada" in fails(1, *words, "--agent", "eve")
+    assert "ada has no branch b; there are: main" in fails(
+        1, *words, "--agent", "ada", "--branch", "b"
+    )
+    assert "no agent has a branch b" in fails(1, *words, "--branch", "b")
+    assert "ends before it begins" in fails(2, *words, "--positions", "9:3")
+    assert "ends before it begins" in fails(2, *words, "--versions", "2:1")
+    assert not (tmp_path / "record").exists()
+    assert run(*words, "--agent", "bob").code == 0, "what was erased is still in the record"
+    assert run(*words, "--agent", "ada", "--actor", "nobody").code == 0

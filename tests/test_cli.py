@@ -295,12 +295,12 @@ def test_set_makes_a_store_or_an_agent_only_when_told(path: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("value", "told"),
     [
-        ("hello", """'"hello"'"""),
-        ("it's", """'"it'\\''s"'"""),
+        ("hello", "with both quotes"),
         ("'single'", "with both quotes"),
         ("", "with both quotes"),
         ("NaN", '{"$float": "nan"}'),
         ("-Infinity", '{"$float": "-inf"}'),
+        ("1" + 5000 * "0", "(a number has too many digits)"),
         ("1e999", "too large for a float"),
         ('{"$decimal": 1.5}', "does not hold what $decimal says"),
         ('{"$decimal": "x"}', "does not hold what $decimal says"),
@@ -316,6 +316,11 @@ def test_set_makes_a_store_or_an_agent_only_when_told(path: Path, tmp_path: Path
 def test_a_value_that_is_none_is_refused_with_advice(path: Path, value: str, told: str) -> None:
     assert told in fails(2, "set", path, "ada", "n", "-", stdin=value)
     assert run("log", path, "--limit", 1, "--json").data["position"] == 6
+
+
+@pytest.mark.parametrize("value", ["tok-1", '{"n": tok-1}', '{"$uuid": "tok-1"}', '"tok-1'])
+def test_a_value_that_is_refused_is_not_repeated(path: Path, value: str) -> None:
+    assert "tok" not in fails(2, "set", path, "ada", "n", value), "it may be a secret"
 
 
 def test_standard_input_must_be_text(path: Path) -> None:
@@ -365,6 +370,60 @@ def test_a_time_needs_a_zone_unless_it_is_a_tag(path: Path) -> None:
         store.manager("ada").tag("2026-11-22", 1)
 
     assert run("show", path, "ada", "--at", "2026-11-22", "--json").data["version"] == 1
+
+
+def test_a_time_that_never_was_is_no_tag(path: Path) -> None:
+    for text in ("2026-11-23T25:00:00Z", "2026-13-01", "2026-11-23 10:00:61Z"):
+        assert "is no time" in fails(2, "get", path, "ada", "steps", "--at", text)
+    assert "no tag" in fails(1, "get", path, "ada", "steps", "--at", "2026-11-23-release")
+
+    with statecore.open(path) as store:
+        store.manager("ada").tag("2026-13-01")
+
+    assert run("get", path, "ada", "steps", "--at", "2026-13-01").code == 0
+
+
+def test_it_tells_its_version() -> None:
+    assert re.fullmatch(r"statecore .+\n", run("--version").out)
+
+
+def test_what_a_person_is_told_is_not_of_python(path: Path, tmp_path: Path) -> None:
+    assert run("backup", "run", path, tmp_path / "backup").code == 0
+    restore = ("backup", "restore", tmp_path / "backup", tmp_path / "new.db", "--at")
+
+    assert fails(2, *restore, "2026-03-02").endswith(
+        "a time needs a zone, as in 2026-03-02T00:00:00Z"
+    )
+    assert "neither a position nor a time" in fails(2, *restore, "ready")
+    assert "--as" in fails(2, "access", "set", path, "-", stdin='{"owners": ["ada"], "rules": []}')
+    assert run("archive", path, "ada", "--before", "3", "--to", tmp_path / "a.archive").code == 0
+    assert "STATECORE_ARCHIVES" in fails(1, "show", path, "ada", "--at", 1)
+
+
+def test_a_backup_restored_to_before_all_of_it_is_said_to_be_empty(
+    path: Path, tmp_path: Path
+) -> None:
+    run("backup", "run", path, tmp_path / "backup")
+
+    at = ("--at", "2000-01-01T00:00:00Z", "--no-record")
+    restored = run("backup", "restore", tmp_path / "backup", tmp_path / "new.db", *at)
+
+    assert restored.out.splitlines()[1] == "nothing had been recorded by then: the store is empty"
+
+
+def test_all_times_are_written_the_same_way(path: Path, tmp_path: Path) -> None:
+    assert run("backup", "run", path, tmp_path / "backup", "--json").data["last_time"].endswith("Z")
+    assert run("backup", "list", tmp_path / "backup", "--json").data["times"][0].endswith("Z")
+    assert run("review", "daily", path, "--json").data["since"].endswith("Z")
+
+
+def test_a_review_has_one_form(path: Path) -> None:
+    assert "either" in fails(2, "review", "daily", path, "--json", "--format", "html")
+
+
+@pytest.mark.parametrize("words", ["schema set {} ada n {}", "access set {} {}"])
+def test_a_folder_is_no_file_of_json(words: str, path: Path, tmp_path: Path) -> None:
+    assert "is a folder" in fails(2, *words.format(path, tmp_path).split())
 
 
 def test_a_misspelled_option_is_refused(path: Path) -> None:
@@ -474,11 +533,22 @@ def test_a_passphrase_comes_from_the_environment(
     assert run("set", store, "ada", "n", "1", "--create", "--passphrase").code == 0
 
     assert run("get", store, "ada", "n", "--passphrase").out == "1\n"
-    fails(4, "get", store, "ada", "n")
+    assert "say --passphrase" in fails(4, "get", store, "ada", "n")
     monkeypatch.setenv("STATECORE_PASSPHRASE", "battery")
-    assert "battery" not in fails(4, "get", store, "ada", "n", "--passphrase")
+    assert fails(4, "get", store, "ada", "n", "--passphrase") == "not this store's passphrase"
     monkeypatch.setenv("STATECORE_PASSPHRASE", "")
     assert "empty" in fails(4, "get", store, "ada", "n", "--passphrase")
+
+
+@pytest.mark.parametrize("words", ["set {} ada n 1 --create", "demo {}"])
+def test_a_passphrase_that_lies_ready_is_not_left_out_of_a_new_store(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STATECORE_PASSPHRASE", "correct horse")
+
+    assert "say --passphrase" in fails(2, *words.format(tmp_path / "new.db").split())
+
+    assert not (tmp_path / "new.db").exists()
 
 
 @pytest.fixture

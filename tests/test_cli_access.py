@@ -188,3 +188,8 @@ def test_every_example_of_a_command_works(
 
     assert len(examples) == 1
     assert run(*shlex.split(examples[0])).code == 0
+
+
+@pytest.mark.parametrize("agent", ["x", "nobody"])
+def test_who_may_see_no_agent_is_not_told_that_there_is_none(ruled: Path, agent: str) -> None:
+    assert "may not" in fails(11, "keys", "erase", ruled, agent, "--agent", "--yes")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import pty
+import termios
 from pathlib import Path
 
 import pyrage
 import pytest
 
 import statecore
-from tests.test_cli import ACTS_ON_TERMINAL, HOSTILE, KEY, fails, run
+from tests.test_cli import ACTS_ON_TERMINAL, HOSTILE, KEY, await_prompt, fails, run, start
 from tests.test_cli_branches import EXAMPLE
 
 WORDS = "correct horse"
@@ -89,7 +93,14 @@ def test_the_key_of_a_store_is_changed(
 
 
 def test_erasing_asks_first_and_says_what_is_not_there(path: Path) -> None:
-    assert run("keys", "erase", path, "user-42", stdin="n\n").code != 0
+    declined = run("keys", "erase", path, "user-42", stdin="n\n")
+    assert (declined.code, declined.out) == (2, "")
+    assert declined.err.endswith("statecore: nothing was changed\n")
+    unanswered = run("keys", "erase", path, "user-42")
+    assert unanswered.code == 2
+    assert unanswered.err.endswith(
+        "\nstatecore: nobody answered, and nothing was changed: say --yes\n"
+    )
     assert run("get", path, "chat", "n").code == 0
     assert "no state that holds data of chat" in fails(1, "keys", "erase", path, "chat", "--yes")
     assert "no agent user-42" in fails(1, "keys", "erase", path, "user-42", "--agent", "--yes")
@@ -137,3 +148,40 @@ def test_nothing_of_a_key_acts_on_the_terminal(path: Path) -> None:
 def test_every_command_has_examples() -> None:
     for command in ("list", "check", "backup", "restore", "rotate", "rotate-data", "erase"):
         assert EXAMPLE.findall(run("keys", command, "--help").out)
+
+
+@pytest.mark.parametrize(("typed", "code"), [("n\n", 2), ("\x04", 2), ("\x03", 130)])
+def test_who_does_not_say_yes_at_a_terminal_changes_nothing(
+    path: Path, typed: str, code: int
+) -> None:
+    person, program = pty.openpty()
+    with start("keys", "erase", path, "user-42", stdin=program, preexec_fn=_at_terminal) as process:
+        await_prompt(process, "[y/N]: ")
+        os.write(person, typed.encode())
+        out, _ = process.communicate(timeout=30)
+    os.close(person)
+    os.close(program)
+
+    assert (process.returncode, out.strip()) == (code, "")
+    with statecore.open(path) as store:
+        assert store.manager("chat").get_state("n") == 1
+
+
+def _at_terminal() -> None:
+    """Make standard input the terminal of a session of its own: its Ctrl-C is a signal then."""
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def test_no_passphrase_at_a_terminal_is_no_key(path: Path) -> None:
+    person, program = pty.openpty()
+    arguments = ("show", path, "chat", "--passphrase")
+    with start(*arguments, stdin=program, start_new_session=True) as process:
+        await_prompt(process, "Passphrase: ")
+        os.write(person, b"\x04")
+        _, err = process.communicate(timeout=30)
+    os.close(person)
+    os.close(program)
+
+    assert process.returncode == 4
+    assert "no passphrase was given" in err

@@ -159,7 +159,7 @@ def test_what_is_not_there_is_told(path: Path, schema: Path) -> None:
     assert "no agent" in fails(1, "schema", "set", path, "adda", "n", schema)
     for command in ("list", "check"):
         assert "no branch" in fails(1, "schema", command, path, "ada", "--branch", "ieda")
-    assert fails(6, "schema", "set", path, "ada", "n", schema.parent)
+    assert fails(2, "schema", "set", path, "ada", "n", schema.parent)
 
 
 def test_nothing_of_a_rule_acts_on_the_terminal(path: Path, schema: Path) -> None:

@@ -96,6 +96,18 @@ class Backup:
             raise NotFound(f"there is no backup at {self}")
         return listing
 
+    def require_free(self) -> None:
+        """Refuse a destination where others keep something; one where a backup begins is free.
+
+        Raises:
+            InputError: names what lies there.
+        """
+        for name in sorted(self.destination.names()):
+            if parse_name(name) is None and not name.endswith(_HEAD):
+                raise InputError(
+                    f"{self} is not empty, and holds no backup, but {name}: take another folder"
+                )
+
     def last_extent(self, listing: Listing, log_id: bytes) -> Extent | None:
         """Return what the chain comes to, unproven; nothing where no event was brought there.
 

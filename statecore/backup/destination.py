@@ -26,6 +26,7 @@ from statecore.errors import (
 )
 
 DRAFT: Final = ".draft-"
+_LOST: Final = "lost+found"  # in the topmost folder of a disk that holds nothing yet
 _DRAFT_SECONDS: Final = 24 * 3600  # nobody writes one file for so long
 _PRECONDITION: Final = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
 _PART_BYTES_MAX: Final = 1 << 30  # one PUT, never parts: only a whole one is made once
@@ -51,6 +52,9 @@ class Destination(Protocol):
     def sizes(self) -> dict[str, int]:
         """Return the bytes of each file, by name; none where nothing was ever made."""
 
+    def names(self) -> list[str]:
+        """Return the names of all that lies there, folders too, but drafts."""
+
     def leftovers(self) -> list[str]:
         """Return drafts that those who were killed left behind, a day ago or longer."""
 
@@ -62,9 +66,12 @@ def destination_of(place: str | Path) -> Destination:
     """Return a destination: a folder, or what a URL such as ``s3://bucket/folder`` names.
 
     Raises:
+        InputError: nothing is named.
         StoreUnsupported: the URL needs an extra that is not installed.
     """
     text = str(place)
+    if text in ("", "file://"):
+        raise InputError("an empty path names no place for a backup")
     if text.startswith("file://"):
         return Folder(Path(text.removeprefix("file://")))
     return Remote(text) if "://" in text else Folder(Path(place).expanduser())
@@ -121,6 +128,15 @@ class Folder:
         except OSError as error:
             raise _explain(error, str(self._path)) from error
         return found
+
+    def names(self) -> list[str]:
+        try:
+            found = [each.name for each in os.scandir(self._path)]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise _explain(error, str(self._path)) from error
+        return [name for name in found if name != _LOST and not name.startswith(DRAFT)]
 
     def leftovers(self) -> list[str]:
         long_ago = time.time() - _DRAFT_SECONDS
@@ -198,15 +214,23 @@ class Remote:
         return data
 
     def sizes(self) -> dict[str, int]:
+        files = [each for each in self._entries() if each.get("type") == "file"]
+        return {each["name"].rsplit("/", 1)[-1]: each["size"] or 0 for each in files}
+
+    def names(self) -> list[str]:
+        # An empty object may stand for the folder itself: consoles make one.
+        found = {each["name"].rstrip("/") for each in self._entries()} - {self._root.rstrip("/")}
+        return [name.rsplit("/", 1)[-1] for name in found]
+
+    def _entries(self) -> list[dict[str, Any]]:
         try:
             self._files.invalidate_cache()
-            found = self._files.ls(self._root, detail=True)
+            found: list[dict[str, Any]] = self._files.ls(self._root, detail=True)
         except FileNotFoundError:
-            return {}
+            return []
         except Exception as error:
             raise _translated(error, self._url) from error
-        files = [each for each in found if each.get("type") == "file"]
-        return {each["name"].rsplit("/", 1)[-1]: each["size"] or 0 for each in files}
+        return found
 
     def leftovers(self) -> list[str]:
         return []
@@ -246,6 +270,8 @@ def _explain(error: OSError, where: str) -> StatecoreError:
         return StoreFull(f"no space left to write {where}")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return StoreReadOnly(f"{where} can't be written or read: {error.strerror}")
+    if error.errno == errno.ENOTDIR:
+        return InputError(f"{where} is not a folder")
     return StoreFailure(f"{where}: {error.strerror or error}")
 
 

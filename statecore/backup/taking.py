@@ -71,7 +71,8 @@ def take(
 
     Raises:
         StoreNotFound, ForeignSchema, NewerFormat: there is no store.
-        InputError: the destination holds the backup of another store, or of another history.
+        InputError: the destination holds the backup of another store, or of another history; or
+            there is no backup, but something else.
         Damage: events are not those that the store's audit tree was made of; or the destination's
             last segment is not whole.
         StoreFull, StoreReadOnly, StoreFailure, StoreUnsupported: it can't be written there.
@@ -115,6 +116,7 @@ class _Taking:
         """Return the extent to go on from, which must be of this log."""
         extent = self._backup.last_extent(listing, self._file.log_id)
         if extent is None:
+            self._backup.require_free()
             return _nothing(self._file.log_id)
         view = AuditTree(self._file.tree)
         if (

@@ -5,9 +5,10 @@ from __future__ import annotations
 import getpass
 import os
 import re
+import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -15,13 +16,42 @@ from typing import Final
 import typer
 
 import statecore
+from statecore.cli.arguments import possible
 from statecore.cli.failures import report
+from statecore.cli.render import printable
 
 _PASSPHRASE_VARIABLE: Final = "STATECORE_PASSPHRASE"  # noqa: S105 - its name, not its value
 _PRINCIPAL_VARIABLE: Final = "STATECORE_PRINCIPAL"
 _ARCHIVES_VARIABLE: Final = "STATECORE_ARCHIVES"
 _NAMED_MAX: Final = 5
 _VERSION: Final = re.compile(r"[0-9]{1,18}")
+# A time, if one that never was, such as one o'clock past midnight written as 25:00.
+_LIKE_A_TIME: Final = re.compile(r"[0-9]{4}-?W?[0-9]{2}-?[0-9]{1,2}([T ][-0-9:.,+Zz]*)?")
+
+
+def require_directory(path: Path) -> None:
+    """Refuse a file in a directory that is not there: a misspelled one is not to be made.
+
+    Raises:
+        InputError: names the directory.
+    """
+    if not path.absolute().parent.is_dir():
+        raise statecore.InputError(f"there is no directory {path.parent}")
+
+
+def require_yes(question: str) -> None:
+    """Ask whether to do what can't be taken back; go on if the answer is yes.
+
+    Raises:
+        InputError: it is not.
+    """
+    typer.echo(f"{printable(question)} [y/N]: ", nl=False, err=True)
+    answer = b"" if sys.stdin is None else sys.stdin.buffer.readline()
+    if not answer:
+        typer.echo(err=True)  # ends the line that asked
+        raise statecore.InputError("nobody answered, and nothing was changed: say --yes")
+    if answer.strip().lower() not in (b"y", b"yes"):
+        raise statecore.InputError("nothing was changed")
 
 
 @contextmanager
@@ -31,9 +61,12 @@ def opened(
     """Open a store for a principal, asking for its passphrase if there is one."""
     path = path.absolute()  # a file, whatever its name looks like
     new = create and not path.exists()
-    secret = ask_passphrase(confirm=new) if passphrase else None
+    secret = secret_of(new=new, asked=passphrase)
     archives = archives_at_hand()
-    with statecore.open(path, passphrase=secret, create=create, archives=archives) as store:
+    opening = statecore.open(path, passphrase=secret, create=create, archives=archives)
+    with ExitStack() as stack:
+        with _advising(asked=passphrase):
+            store = stack.enter_context(opening)
         if new:
             announce(path, passphrase=passphrase)
         principal = principal or os.environ.get(_PRINCIPAL_VARIABLE)
@@ -43,7 +76,7 @@ def opened(
 def archives_at_hand() -> list[str]:
     """Return the archives that are named in the environment, as a list of paths is."""
     named = os.environ.get(_ARCHIVES_VARIABLE, "")
-    return [each for each in named.split(os.pathsep) if each]
+    return [str(possible(each)) for each in named.split(os.pathsep) if each]
 
 
 def announce(path: Path, *, passphrase: bool) -> None:
@@ -57,6 +90,33 @@ def announce(path: Path, *, passphrase: bool) -> None:
     report(f"made the store {path}; without {key} nobody can read it, so keep a copy of that")
 
 
+@contextmanager
+def _advising(*, asked: bool) -> Iterator[None]:
+    """Say of a store that has a passphrase what to do, where it does not open."""
+    try:
+        yield
+    except statecore.KeyFailure as error:
+        if not str(error).endswith("made with a key from: passphrase"):
+            raise
+        advice = "not this store's passphrase" if asked else "it has a passphrase: say --passphrase"
+        raise statecore.WrongKey(advice) from error
+
+
+def secret_of(*, new: bool, asked: bool) -> str | None:
+    """Return a store's passphrase; ``None`` where its key is elsewhere.
+
+    Raises:
+        InputError: a new store would not have the passphrase that lies ready for it.
+    """
+    if asked:
+        return ask_passphrase(confirm=new)
+    if new and os.environ.get(_PASSPHRASE_VARIABLE):
+        raise statecore.InputError(
+            f"{_PASSPHRASE_VARIABLE} is set: say --passphrase to use it, or unset it"
+        )
+    return None
+
+
 def ask_passphrase(
     *, confirm: bool, variable: str = _PASSPHRASE_VARIABLE, what: str = "Passphrase"
 ) -> str:
@@ -68,6 +128,10 @@ def ask_passphrase(
             raise statecore.InvalidKey("the two passphrases differ")
     if not secret:
         raise statecore.InvalidKey("an empty passphrase protects nothing")
+    try:
+        secret.encode()
+    except UnicodeEncodeError:  # not chained to it: that has the passphrase in it
+        raise statecore.InvalidKey("the passphrase is not UTF-8") from None
     return secret
 
 
@@ -82,7 +146,7 @@ def _prompt(text: str, variable: str) -> str:
                 f"there is no terminal to ask for the passphrase: set {variable}"
             ) from error
         except EOFError as error:
-            raise typer.Abort from error
+            raise statecore.KeyMissing("no passphrase was given") from error
 
 
 def agent_in(
@@ -126,35 +190,39 @@ def point_of(agent: statecore.BlockingManager, text: str) -> statecore.Point:
     """Return the moment that a text names: a version, a time with its zone, or a tag.
 
     Raises:
-        InputError: it is a time without a zone, and no tag.
+        InputError: it is a time without a zone, or that never was, and no tag.
     """
     try:
         return time_or_version(text)
     except statecore.InputError:
-        if text in agent.tags() or not _is_time(text):
+        if text in agent.tags() or not _LIKE_A_TIME.fullmatch(text):
             return text
         raise
 
 
-def time_or_version(text: str) -> int | datetime:
-    """Return the moment that a text names: a version, or a time with its zone.
+def time_or_version(text: str, what: str = "version") -> int | datetime:
+    """Return the moment that a text names: a version, or another number, or a time with its zone.
 
     Raises:
         InputError: it is neither.
     """
     if _VERSION.fullmatch(text):
         return int(text)
-    if not _is_time(text):
-        raise statecore.InputError(f"{text} is neither a version nor a time")
-    time = datetime.fromisoformat(text)
+    if not _LIKE_A_TIME.fullmatch(text):
+        raise statecore.InputError(f"{text} is neither a {what} nor a time")
+    return time_of(text)
+
+
+def time_of(text: str) -> datetime:
+    """Return the time that a text names, with its zone.
+
+    Raises:
+        InputError: it is none.
+    """
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise statecore.InputError(f"{text} is no time, as 2026-03-02T09:30:00Z is one") from error
     if time.tzinfo is None:
         raise statecore.InputError(f"{text}: a time needs a zone, as in {time.isoformat()}Z")
     return time
-
-
-def _is_time(text: str) -> bool:
-    try:
-        datetime.fromisoformat(text)
-    except ValueError:
-        return False
-    return True

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from statecore.cli.failures import EXIT_CODES, Commands
+from statecore.cli.output import echo
 
 app = typer.Typer(
     name="statecore",
@@ -16,8 +19,25 @@ app = typer.Typer(
 )
 
 
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        from importlib import metadata  # slow to import, and needed only here
+
+        try:
+            number = metadata.version("statecore")
+        except metadata.PackageNotFoundError:
+            number = "(not installed)"
+        echo([f"statecore {number}"])
+        raise typer.Exit
+
+
 @app.callback()
-def about() -> None:
+def about(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_tell_version, help="Say which it is."),
+    ] = False,
+) -> None:
     """Look at and change the recorded states of AI agents, at any moment, on any branch.
 
     \b

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from statecore.errors import InputError
 
 
 class OnConflict(StrEnum):
@@ -62,3 +64,39 @@ AskPassphrase = Annotated[
     bool, typer.Option("--passphrase", help="Ask for it, or take STATECORE_PASSPHRASE.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="JSON, one line for each event or answer.")]
+
+
+def require_paths(command: Any) -> Any:
+    """Have a command, or all those of a group, refuse paths that can't be any; return it."""
+    for each in getattr(command, "commands", {}).values():
+        require_paths(each)
+    for parameter in command.params:
+        if parameter.type.name == "path":
+            parameter.callback = _possible
+    return command
+
+
+def _possible(_context: Any, _parameter: Any, value: Any) -> Any:
+    """Return the path that was typed, or the paths, each with a name of its own."""
+    if value is None:
+        return None
+    return possible(value) if isinstance(value, str | Path) else [possible(each) for each in value]
+
+
+def possible(typed: str | Path) -> Path:
+    """Return the path that was typed, with a name: of ``.``, that of the folder it is.
+
+    Raises:
+        InputError: there is nothing, or nothing that could be a file's name.
+    """
+    if not str(typed):
+        raise InputError("an empty path names nothing")
+    path = Path(typed)
+    whole = path.absolute()
+    try:
+        str(whole).encode()
+    except UnicodeEncodeError as error:  # SQLite takes no others
+        raise InputError(f"the name of {whole} is not UTF-8") from error
+    if not whole.name:
+        raise InputError(f"{path} can't be a file")
+    return path if path.name else whole

@@ -12,11 +12,11 @@ import statecore
 from statecore.anchoring import anchor as keep_outside
 from statecore.anchoring import checkpoint_of, last_head, last_position
 from statecore.cli import disclosing
-from statecore.cli.access import archives_at_hand, ask_passphrase, opened
+from statecore.cli.access import archives_at_hand, ask_passphrase, opened, require_directory
 from statecore.cli.arguments import Agent, AskPassphrase, Branch, Json, Store
 from statecore.cli.failures import VERDICT_CODES
 from statecore.cli.output import echo, echo_json, echo_whole
-from statecore.cli.render import printable
+from statecore.cli.render import printable, time_text
 from statecore.events import to_time
 from statecore.stream import MAIN
 from statecore.verifying import Depth, Report
@@ -126,7 +126,7 @@ def report_lines(report: Report) -> list[str]:
     by = f", by {printable(report.signed_by)}" if report.signed_by else ""
     lines.append(f"signed over the first {report.head_size:,} events{by}; {report.heads} heads")
     lines += [
-        f"cosigned by {printable(name)} at {to_time(seconds * 1_000_000).isoformat()}"
+        f"cosigned by {printable(name)} at {time_text(to_time(seconds * 1_000_000))}"
         for name, seconds in report.witnesses.items()
     ]
     return lines + [f"note: {printable(note)}" for note in report.notes]
@@ -167,6 +167,7 @@ def anchor(
     statecore anchor trip.db trip.head
     statecore anchor trip.db -
     """
+    require_directory(destination)
     note = _head_of(store, last=last, passphrase=passphrase)
     said = checkpoint_of(note)
     kept = None if destination == STANDARD_OUTPUT else keep_outside(store, note, destination)

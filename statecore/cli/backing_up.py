@@ -14,12 +14,12 @@ import typer
 
 import statecore
 from statecore.backup import Backup, BackupResult, lag, take
-from statecore.cli.access import ask_passphrase, opened
+from statecore.cli.access import ask_passphrase, opened, time_or_version
 from statecore.cli.arguments import AskPassphrase, Branch, DryRun, Json, Store
 from statecore.cli.auditing import Policy, report_data, report_lines
 from statecore.cli.failures import VERDICT_CODES, report
 from statecore.cli.output import echo, echo_json
-from statecore.cli.render import printable
+from statecore.cli.render import printable, time_text
 from statecore.events import to_time
 from statecore.log import now
 from statecore.stream import MAIN
@@ -139,7 +139,7 @@ def _line(result: BackupResult) -> str:
 
 
 def _time(microseconds: int) -> str | None:
-    return to_time(microseconds).isoformat() if microseconds else None
+    return time_text(to_time(microseconds)) if microseconds else None
 
 
 @commands.command("list")
@@ -302,20 +302,15 @@ def restore(
 
 
 def _point(text: str | None) -> int | datetime | None:
-    if text is None:
-        return None
-    if text.isdecimal() and len(text) <= 18:
-        return int(text)
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError as error:
-        raise statecore.InputError(f"{text} is no position and no time") from error
+    return None if text is None else time_or_version(text, "position")
 
 
 def _restored_lines(result: statecore.RestoreResult) -> Iterator[str]:
     path = printable(str(result.path))
     yield f"{path}: {result.events:,} events, up to position {result.position:,}"
-    if result.signed >= result.events:
+    if not result.events:
+        yield "nothing had been recorded by then: the store is empty"
+    elif result.signed >= result.events:
         yield f"all of them proved by the signed head of {result.signed:,} events"
     else:
         yield f"the first {result.signed:,} of them proved by a signed head; the rest by none"

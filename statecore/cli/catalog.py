@@ -11,6 +11,8 @@ from typing import Any, Final, NamedTuple
 
 import typer
 
+from statecore.cli.arguments import require_paths
+
 
 class Room(NamedTuple):
     """A module with a ``commands``, a Typer: single commands by their names, or one group."""
@@ -63,7 +65,7 @@ class Catalog(Mapping[str, Any]):
         commands = import_module(f"statecore.cli.{room.module}").commands
         whole = typer.Typer(rich_markup_mode=None)
         whole.add_typer(commands, name=room.names if isinstance(room.names, str) else None)
-        return typer.main.get_group(whole).commands[name]
+        return require_paths(typer.main.get_group(whole).commands[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(_BY_NAME)

@@ -17,7 +17,7 @@ import statecore
 from statecore import EMPTY, AgentState, BlockingManager, Change, Event
 from statecore.bisection import Look
 from statecore.cli import trip
-from statecore.cli.access import announce, ask_passphrase
+from statecore.cli.access import announce, secret_of
 from statecore.cli.exposing import difference
 
 
@@ -106,7 +106,7 @@ def place(path: Path | None, *, passphrase: bool) -> Iterator[Place]:
         return
     if path.exists():
         raise statecore.InputError(f"{path} is there already; the demonstration makes a new store")
-    yield Place(path, passphrase=ask_passphrase(confirm=True) if passphrase else None)
+    yield Place(path, passphrase=secret_of(new=True, asked=passphrase))
     announce(path, passphrase=passphrase)
 
 

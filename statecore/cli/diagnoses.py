@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any, Final
 
-from statecore.cli.render import printable
+from statecore.cli.render import printable, time_text
 from statecore.doctor import Examination
 from statecore.events import to_time
 from statecore.rebuilding import Rebuilt
@@ -39,7 +39,7 @@ def examination_data(found: Examination) -> dict[str, Any]:
 
 
 def _time(microseconds: int) -> str | None:
-    return to_time(microseconds).isoformat() if microseconds else None
+    return time_text(to_time(microseconds)) if microseconds else None
 
 
 def examination_lines(found: Examination) -> list[str]:
@@ -69,8 +69,8 @@ def survey_data(survey: Survey) -> dict[str, Any]:
         "losses": [
             {
                 **asdict(loss),
-                "after": loss.after.isoformat() if loss.after else None,
-                "before": loss.before.isoformat() if loss.before else None,
+                "after": time_text(loss.after) if loss.after else None,
+                "before": time_text(loss.before) if loss.before else None,
             }
             for loss in survey.losses
         ],
@@ -96,9 +96,9 @@ def survey_lines(survey: Survey) -> list[str]:
         if loss.positions:
             parts.append(f"positions {loss.positions[0]} to {loss.positions[1]}")
         if loss.after:
-            parts.append(f"after {loss.after.isoformat()}")
+            parts.append(f"after {time_text(loss.after)}")
         if loss.before:
-            parts.append(f"before {loss.before.isoformat()}")
+            parts.append(f"before {time_text(loss.before)}")
         lines.append(", ".join(parts))
     lines += [f"missing: stream {name}: its keys are there, and no event" for name in survey.gone]
     if survey.pages_cut:

@@ -17,11 +17,12 @@ import typer
 import statecore
 from statecore.audit_record import Range, Selection, SelectionOptions
 from statecore.audit_text import COLUMNS, entry_data, entry_row
-from statecore.cli.access import opened
+from statecore.cli.access import agent_in, opened, time_of
 from statecore.cli.arguments import AskPassphrase, Json, Limit, Store
 from statecore.cli.output import echo, echo_json
 from statecore.cli.render import entry_lines, printable
 from statecore.exporting import Exported, SealedStore, export
+from statecore.stream import MAIN
 
 commands: Final = typer.Typer()
 
@@ -97,6 +98,7 @@ def list_(
         "limit": limit,
     }
     with _opened(store, no_key=no_key, passphrase=passphrase) as source:
+        _require_there(source, agent, branch)
         entries = source.audit(**options)
         if as_json:
             for entry in entries:
@@ -157,6 +159,7 @@ def export_(
     if no_key != (policy is not None) or (no_key and open_):
         raise statecore.InputError("--no-key and --policy FILE go together, and not with --open")
     with _opened(store, no_key=no_key, passphrase=passphrase) as source:
+        _require_there(source, agent, branch)
         trusted = source.audit_policy() if policy is None else policy.read_bytes()
         done = _exported(source, store, folder, trusted, options, opened=open_)
     if as_json:
@@ -201,6 +204,23 @@ def _opened(
             yield there
 
 
+def _require_there(
+    source: statecore.BlockingStore | SealedStore, agent: str | None, branch: str | None
+) -> None:
+    """Refuse an agent or a branch that is not there: an auditor would take it for an idle one.
+
+    Raises:
+        NotFound: names some that are.
+    """
+    if agent is None and branch is None:
+        return
+    if isinstance(source, SealedStore) or any(source.audit(agent=agent, branch=branch, limit=1)):
+        return  # of what is sealed nobody may ask; one that was erased is still in the record
+    if agent is None:
+        raise statecore.BranchNotFound(f"no agent has a branch {branch}")
+    agent_in(source, agent, branch or MAIN)
+
+
 def _table(entries: Iterable[statecore.AuditEntry], *, changes: bool) -> Iterator[str]:
     """Yield the lines of a table (RFC 4180), its heading first."""
     yield _csv_line(COLUMNS if changes else COLUMNS[:-1])
@@ -230,16 +250,11 @@ def _range(text: str | None, option: str) -> Range:
         raise statecore.InputError(f"{option} is A:B, A:, :B or A, not {text}")
     if found[3]:
         return int(found[3]), int(found[3])
-    return int(found[1]) if found[1] else None, int(found[2]) if found[2] else None
+    first, last = int(found[1]) if found[1] else None, int(found[2]) if found[2] else None
+    if first is not None and last is not None and first > last:
+        raise statecore.InputError(f"{option} {text} ends before it begins")
+    return first, last
 
 
 def _time(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise statecore.InputError(f"{text} is no time, as 2026-03-02T09:30:00Z is one") from error
-    if moment.tzinfo is None:
-        raise statecore.InputError(f"{text}: a time needs a zone, as in {moment.isoformat()}Z")
-    return moment
+    return None if text is None else time_of(text)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import typer
@@ -20,6 +22,7 @@ _UNANCHORED: Final = 8
 _DIVERGED: Final = 9
 _NOT_VALID: Final = 10
 EXIT_DENIED: Final = 11
+_UNTOLD: Final = 12
 _INTERRUPTED: Final = 130  # 128 and the number of SIGINT, as shells have it
 
 # Scripts rely on these. Never renumber.
@@ -47,10 +50,11 @@ VERDICT_CODES: Final = {
 
 EXIT_CODES: Final = (
     "Exit codes: 0 done; 1 no such store, agent, branch, key, version or tag; 2 the command makes"
-    " no sense; 3 conflict, others were first; 4 the key is missing or wrong; 5 the store is"
-    " damaged or of another format; 6 the store is unavailable; 7 the agent's rules are"
-    " violated; 8 verified, but held against nothing from outside; 9 not the log that was signed"
-    " before; 10 not as it was recorded; 11 not permitted; 130 interrupted."
+    " no sense, or nobody said yes to it; 3 conflict, others were first; 4 the key is missing or"
+    " wrong; 5 the store is damaged or of another format; 6 the store is unavailable; 7 the"
+    " agent's rules are violated; 8 verified, but held against nothing from outside; 9 not the log"
+    " that was signed before; 10 not as it was recorded; 11 not permitted; 12 done, but standard"
+    " output could not be written; 130 interrupted."
 )
 
 
@@ -65,24 +69,17 @@ class Commands(TyperGroup):
         """Return the names of all commands, without importing any."""
         return list(self.commands)
 
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        """Parse the command line; printing the help is a part of that."""
+        with _ending():
+            return super().make_context(*arguments, **options)
+
     def invoke(self, ctx: Any) -> Any:
-        try:
-            with warnings.catch_warnings():
-                # A command tells of conflicts in its own words, or shows them as what they are.
-                warnings.simplefilter("ignore", statecore.UnresolvedWarning)
-                return super().invoke(ctx)
-        except statecore.StatecoreError as error:
-            report(str(error))
-            raise typer.Exit(exit_code(error)) from error
-        except KeyboardInterrupt as error:
-            raise typer.Exit(_INTERRUPTED) from error
-        except BrokenPipeError as error:  # whoever reads has read enough
-            # Python flushes standard output once more as it ends, and would complain.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(0) from error
-        except OSError as error:  # a path that can't be, a full disk behind standard output
-            report(str(error))
-            raise typer.Exit(_UNAVAILABLE) from error
+        """Run the command."""
+        with _ending(), warnings.catch_warnings():
+            # A command tells of conflicts in its own words, or shows them as what they are.
+            warnings.simplefilter("ignore", statecore.UnresolvedWarning)
+            return super().invoke(ctx)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """List the commands of each panel under its title."""
@@ -94,6 +91,42 @@ class Commands(TyperGroup):
                     (name.ljust(width), self.commands[name].get_short_help_str(room))
                     for name in names
                 )
+
+
+@contextmanager
+def _ending() -> Iterator[None]:
+    """End what fails by a line and a code."""
+    try:
+        yield
+    except statecore.StatecoreError as error:
+        report(str(error))
+        raise typer.Exit(exit_code(error)) from error
+    except KeyboardInterrupt as error:
+        raise typer.Exit(_INTERRUPTED) from error
+    except BrokenPipeError as error:  # whoever reads has read enough
+        _silence()
+        raise typer.Exit(0) from error
+    except OSError as error:  # a path that can't be, a full disk behind standard output
+        if not _is_of_output(error):
+            report(str(error))
+            raise typer.Exit(_UNAVAILABLE) from error
+        _silence()
+        # Whoever did it again would do it twice: commands answer when all is done.
+        report(f"standard output can't be written ({error.strerror}); what was to be done is done")
+        raise typer.Exit(_UNTOLD) from error
+
+
+def _is_of_output(error: OSError) -> bool:
+    """Tell whether it was an answer that could not be written."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return frame is not None and frame.tb_frame.f_code is typer.echo.__code__
+
+
+def _silence() -> None:
+    """Write nothing more: Python flushes standard output as it ends, and would complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def exit_code(error: statecore.StatecoreError) -> int:

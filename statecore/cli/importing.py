@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 import statecore
-from statecore.cli.access import announce, ask_passphrase
+from statecore.cli.access import announce, secret_of
 from statecore.cli.arguments import AskPassphrase, Json
 from statecore.cli.output import echo, echo_json
 from statecore.cli.render import printable
@@ -86,7 +86,7 @@ def _carry_out(job: Import, path: Path, *, passphrase: bool) -> None:
     in again; closing the store makes it durable, before anything is compared.
     """
     new = not path.exists()
-    secret = ask_passphrase(confirm=new) if passphrase else None
+    secret = secret_of(new=new, asked=passphrase)
     opening = statecore.open(path, passphrase=secret, durability="relaxed", cache_mib=_CACHE_MIB)
     with opening as there:
         if new:

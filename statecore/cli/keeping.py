@@ -9,7 +9,14 @@ from typing import Annotated, Any, Final
 import typer
 
 import statecore
-from statecore.cli.access import ask_passphrase, opened
+from statecore.cli.access import (
+    agent_in,
+    ask_passphrase,
+    opened,
+    require_directory,
+    require_yes,
+    secret_of,
+)
 from statecore.cli.arguments import Actor, Agent, AskPassphrase, Json, Reason, Store
 from statecore.cli.output import echo, echo_json
 from statecore.cli.render import printable, time_text
@@ -110,9 +117,12 @@ def rotate(
     """
     given = [to_passphrase or None, key_file, variable, keyring]
     if sum(each is not None for each in given) != 1:
-        raise statecore.InputError("say one place for the new key: see statecore keys rotate -h")
+        raise statecore.InputError(
+            "say one place for the new key: see statecore keys rotate --help"
+        )
     provider: statecore.KeyProvider
     if key_file is not None:
+        require_directory(key_file)
         provider = statecore.KeyFile(key_file)
     elif variable is not None:
         provider = statecore.KeyInEnvironment(variable)
@@ -181,11 +191,13 @@ def erase(
             for birth in there.agents()
             if whose == (birth.agent_id if agent else birth.subject)
         ]
+        if agent and not ids:
+            agent_in(there, whose, MAIN)  # says that it is not there, or may not be seen
         if not ids:
             what = "agent" if agent else "state that holds data of"
             raise statecore.NotFound(f"there is no {what} {whose}")
         if not yes:
-            typer.confirm(printable(f"Erase {', '.join(ids)}, for good?"), abort=True, err=True)
+            require_yes(f"Erase {', '.join(ids)}, for good?")
         if agent:
             there.erase(whose, actor=actor, reason=reason)
         else:
@@ -213,6 +225,7 @@ def backup(
     statecore keys backup trip.db keys.backup
     statecore keys backup trip.db keys.age --to age1...
     """
+    require_directory(target)
     recipients: Sequence[str] = to or ()
     words = None if recipients else _backup_passphrase(confirm=True)
     with opened(store, passphrase=passphrase) as there:
@@ -247,8 +260,7 @@ def restore(
         given["identity"] = _text_of(identity)
     else:
         given["backup_passphrase"] = _backup_passphrase(confirm=False)
-    if passphrase:
-        given["passphrase"] = ask_passphrase(confirm=True)
+    given["passphrase"] = secret_of(new=True, asked=passphrase)
     count = statecore.restore_keys(source, store.absolute(), **given)
     if as_json:
         echo_json({"keys": count})

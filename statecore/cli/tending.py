@@ -106,6 +106,8 @@ def review(
     """
     from statecore.cli.progress import counting  # slow to import, and needed only here
 
+    if as_json and form != Form.TEXT:
+        raise statecore.InputError("either --json or --format")
     with opened(store, passphrase=passphrase) as there:
         total = there.statistics().events
         with counting("looking", "events", total) as on_progress:

@@ -88,6 +88,8 @@ def text_from(text: str) -> str:
     """Return the text that was typed, or comes by standard input."""
     if text != "-":
         return text
+    if sys.stdin is None:  # it was closed
+        raise statecore.InputError("there is no standard input")
     try:
         return sys.stdin.buffer.read().decode()
     except UnicodeDecodeError as error:
@@ -99,12 +101,14 @@ def json_in(file: str) -> Value:
 
     Raises:
         NotFound: there is no such file.
-        InputError: it holds no JSON.
+        InputError: it is a folder, or holds no JSON.
     """
     try:
         return loads(text_from(file) if file == "-" else Path(file).read_text("utf-8"))
     except FileNotFoundError as error:
         raise statecore.NotFound(f"there is no file {file}") from error
+    except IsADirectoryError as error:
+        raise statecore.InputError(f"{file} is a folder, not a file") from error
     except statecore.InputError:
         raise
     except ValueError as error:

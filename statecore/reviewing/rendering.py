@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from html import escape
 from typing import Any, Final
 
@@ -24,8 +25,8 @@ def data(review: Review) -> dict[str, Any]:
     return {
         "review": review.title,
         "store": review.store,
-        "since": review.since.isoformat(),
-        "until": review.until.isoformat(),
+        "since": _time(review.since),
+        "until": _time(review.until),
         "concerns": [
             {"rank": each.rank.name.lower(), "text": each.text, "advice": each.advice}
             for each in review.concerns
@@ -42,6 +43,10 @@ def data(review: Review) -> dict[str, Any]:
             for section in review.sections
         ],
     }
+
+
+def _time(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def lines(review: Review) -> Iterator[str]:
