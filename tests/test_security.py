@@ -228,6 +228,46 @@ def test_an_age_file_that_holds_no_state_is_refused(identity: Any, lines: list[A
         statecore.StateSecurityManager.import_state(io.BytesIO(sealed), str(identity))
 
 
+ABOUT = {"kind": "statecore state", "format": 1, "agent": "a", "branch": "main", "version": 1}
+TIME = "2026-11-23T12:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("about", "end", "fits"),
+    [
+        ({}, {"keys": 1}, True),
+        ({"time": None}, {"keys": 1}, True),
+        ({}, {"keys": True}, False),
+        ({}, {"keys": 1.0}, False),
+        ({"format": True}, {"keys": 1}, False),
+        ({"agent": 5}, {"keys": 1}, False),
+        ({"agent": "\ud800"}, {"keys": 1}, False),
+        ({"branch": None}, {"keys": 1}, False),
+        ({"version": "1"}, {"keys": 1}, False),
+        ({"version": -1}, {"keys": 1}, False),
+        ({"time": "2026-11-23T12:00:00"}, {"keys": 1}, False),
+        ({"time": ""}, {"keys": 1}, False),
+        ({"time": 5}, {"keys": 1}, False),
+        ({}, {"key": "n", "value": 2}, False),
+    ],
+)
+def test_what_an_imported_state_says_of_itself_is_of_its_type(
+    identity: Any, about: dict[str, Any], end: dict[str, Any], fits: bool
+) -> None:
+    lines = [{**ABOUT, "time": TIME, **about}, {"key": "n", "value": 1}, end]
+    if "key" in end:
+        lines.append({"keys": 1})
+    plain = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    sealed = io.BytesIO(age.encrypt(plain, [str(identity.to_public())]))
+
+    if fits:
+        read = statecore.StateSecurityManager.import_state(sealed, str(identity))
+        assert (read.agent_id, read.version, read.data) == ("a", 1, {"n": 1})
+        return
+    with pytest.raises(DamagedRecord):
+        statecore.StateSecurityManager.import_state(sealed, str(identity))
+
+
 @pytest.mark.skipif(not shutil.which("age"), reason="the age command is not installed")
 def test_the_age_command_reads_what_we_write_and_writes_what_we_read(
     agent: statecore.BlockingManager, tmp_path: Path
