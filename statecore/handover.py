@@ -17,7 +17,7 @@ from statecore import age
 from statecore.agent_state import AgentState
 from statecore.errors import DamagedRecord, InputError, NewerFormat
 from statecore.typed_json import freeze, from_json, loads, thaw_exposed, to_json
-from statecore.values import Value, check_key
+from statecore.values import Value, check_key, check_text
 
 FORMAT: Final = 1  # In files that others keep. Never renumber.
 _KIND: Final = "statecore state"
@@ -77,20 +77,39 @@ def _read(lines: BinaryIO) -> ImportedState:
     about: Any = loads(next(lines, b"{}").decode())
     if about["kind"] != _KIND:
         raise ValueError("another kind")
-    if about["format"] != FORMAT:
+    if _number(about["format"]) != FORMAT:
         raise NewerFormat(f"a state of format {about['format']}; this statecore reads {FORMAT}")
     data: dict[str, Value] = {}
     for line in lines:
         entry: Any = loads(line.decode())
         if "keys" in entry:
-            if entry["keys"] != len(data) or lines.read(1):
+            if _number(entry["keys"]) != len(data) or lines.read(1):
                 raise ValueError("keys are missing")
-            time = about["time"] and datetime.fromisoformat(about["time"])
-            return ImportedState(about["agent"], about["branch"], about["version"], time, data)
-        check_key(entry["key"])
-        data[entry["key"]] = from_json(entry["value"])
-        freeze(data[entry["key"]], (entry["key"],))  # refuses what could not be recorded
+            return _imported(about, data)
+        key = entry["key"]
+        check_key(key)
+        if key in data:
+            raise ValueError("a key twice")
+        data[key] = from_json(entry["value"])
+        freeze(data[key], (key,))  # refuses what could not be recorded
     raise ValueError("the end is missing")
+
+
+def _imported(about: Any, data: dict[str, Value]) -> ImportedState:
+    agent_id, branch, time = about["agent"], about["branch"], about["time"]
+    check_text("agent", agent_id)
+    check_text("branch", branch)
+    moment = None if time is None else datetime.fromisoformat(time)
+    if moment is not None and moment.utcoffset() is None:
+        raise ValueError("a time without its zone")
+    return ImportedState(agent_id, branch, _number(about["version"]), moment, data)
+
+
+def _number(value: object) -> int:
+    """Return what should be a number of things, and no ``true``, which Python takes for 1."""
+    if type(value) is not int or value < 0:
+        raise ValueError("what should be a number is none")
+    return value
 
 
 class _Lines(io.RawIOBase):

@@ -92,6 +92,7 @@ def test_the_script_asks_for_nothing_but_an_old_python() -> None:
                 and node.module}  # fmt: skip
     assert {module.split(".")[0] for module in modules} <= sys.stdlib_module_names
     assert "statecore" not in {module.split(".")[0] for module in modules}
+    assert "__future__" not in modules, "which is a file, too, that a folder could have"
 
 
 def test_a_stranger_verifies_it_and_is_told_what_is_proved(small: tuple[Path, Path]) -> None:
@@ -223,6 +224,62 @@ def test_the_script_itself_refuses_with_its_code(small: tuple[Path, Path], tmp_p
     assert verified(folder)[0] == 1
     assert verified(small[1], tmp_path / "nowhere")[0] == 1
     assert verified(small[1], "--policy", tmp_path / "nowhere")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("environs", "names"),
+    [
+        ({}, sys.stdlib_module_names),
+        ({"PYTHONPATH": ":"}, {"argparse", "__future__", "re", "typing"}),  # which is this folder
+    ],
+)
+def test_nothing_beside_the_script_is_taken_for_python(
+    small: tuple[Path, Path], tmp_path: Path, environs: dict[str, str], names: set[str]
+) -> None:
+    folder = tmp_path / "record"
+    shutil.copytree(small[1], folder)
+    (folder / "tile/entries/000.p/8").write_bytes(b"forged")
+    planted = "print('HOLDS: all of it')\nimport os\nos._exit(0)\n"
+    for name in names:
+        (folder / f"{name}.py").write_text(planted)
+
+    command = [sys.executable, "verify.py"]  # as somebody may type it, in the folder
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=folder, env=environs
+    )
+
+    assert "HOLDS" not in done.stdout
+    assert (done.returncode, done.stdout[:8]) == (1, "REFUSED:")
+
+
+def test_the_record_says_how_it_is_verified_safely(small: tuple[Path, Path]) -> None:
+    told = (small[1] / "README.md").read_text()
+
+    assert "python3 -I verify.py" in told
+    assert "Take `verify.py` from the project, not from here" in told
+
+
+def test_a_record_that_is_made_to_last_is_refused_soon(
+    small: tuple[Path, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "record"
+    shutil.copytree(small[1], folder)
+    head = (folder / "checkpoint").read_bytes()
+    text, _, signature = head.rpartition(b"\n\n")
+
+    (folder / "checkpoint").write_bytes(text + b"\n\n" + signature * 101)
+    assert "more than 100 signatures" in verified(folder)[1]
+    (folder / "checkpoint").write_bytes(head)
+    bundle = folder / "tile/entries/000.p/8"
+    os.truncate(bundle, 20_000_000_000)
+    code, said = verified(folder)
+    assert (code, "more in it than belongs there" in said) == (1, True)
+    os.truncate(bundle, 0)
+    for name in ("checkpoint", "policy", "tile/entries/000.p/8", "events/000000000007.sealed"):
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+        code, said = verified(folder)
+        assert (code, "REFUSED" in said) == (1, True)
 
 
 def test_what_is_outside_is_said_to_be(small: tuple[Path, Path], tmp_path: Path) -> None:

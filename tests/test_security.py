@@ -24,9 +24,11 @@ from statecore.errors import (
     Expired,
     InputError,
     InvalidKey,
+    LimitExceeded,
     StatecoreError,
     WrongKey,
 )
+from statecore.keys.backup import open_contents
 from tests.conftest import KEY, Clock
 from tests.test_xaes import VECTORS as FOLDER
 
@@ -226,6 +228,46 @@ def test_an_age_file_that_holds_no_state_is_refused(identity: Any, lines: list[A
         statecore.StateSecurityManager.import_state(io.BytesIO(sealed), str(identity))
 
 
+ABOUT = {"kind": "statecore state", "format": 1, "agent": "a", "branch": "main", "version": 1}
+TIME = "2026-11-23T12:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("about", "end", "fits"),
+    [
+        ({}, {"keys": 1}, True),
+        ({"time": None}, {"keys": 1}, True),
+        ({}, {"keys": True}, False),
+        ({}, {"keys": 1.0}, False),
+        ({"format": True}, {"keys": 1}, False),
+        ({"agent": 5}, {"keys": 1}, False),
+        ({"agent": "\ud800"}, {"keys": 1}, False),
+        ({"branch": None}, {"keys": 1}, False),
+        ({"version": "1"}, {"keys": 1}, False),
+        ({"version": -1}, {"keys": 1}, False),
+        ({"time": "2026-11-23T12:00:00"}, {"keys": 1}, False),
+        ({"time": ""}, {"keys": 1}, False),
+        ({"time": 5}, {"keys": 1}, False),
+        ({}, {"key": "n", "value": 2}, False),
+    ],
+)
+def test_what_an_imported_state_says_of_itself_is_of_its_type(
+    identity: Any, about: dict[str, Any], end: dict[str, Any], fits: bool
+) -> None:
+    lines = [{**ABOUT, "time": TIME, **about}, {"key": "n", "value": 1}, end]
+    if "key" in end:
+        lines.append({"keys": 1})
+    plain = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    sealed = io.BytesIO(age.encrypt(plain, [str(identity.to_public())]))
+
+    if fits:
+        read = statecore.StateSecurityManager.import_state(sealed, str(identity))
+        assert (read.agent_id, read.version, read.data) == ("a", 1, {"n": 1})
+        return
+    with pytest.raises(DamagedRecord):
+        statecore.StateSecurityManager.import_state(sealed, str(identity))
+
+
 @pytest.mark.skipif(not shutil.which("age"), reason="the age command is not installed")
 def test_the_age_command_reads_what_we_write_and_writes_what_we_read(
     agent: statecore.BlockingManager, tmp_path: Path
@@ -251,6 +293,60 @@ def test_the_age_command_reads_what_we_write_and_writes_what_we_read(
     ).stdout
     read = statecore.StateSecurityManager.import_state(io.BytesIO(again), identity)
     assert read.data == state.data
+
+
+STANZA = b"-> X25519 TEiF0ypqr+bpvcqXNyCVJpL7OuwPdVwPL7KQEbFDOCc\n" + b"A" * 43 + b"\n"
+
+
+class Endless(io.RawIOBase):
+    """A stream that never ends, and counts what was read of it."""
+
+    def __init__(self, begun: bytes, more: bytes) -> None:
+        self.data, self.more, self.count = begun, more, 0
+
+    def read(self, size: int = -1) -> bytes:
+        while len(self.data) < size:
+            self.data += self.more
+        piece, self.data = self.data[:size], self.data[size:]
+        self.count += len(piece)
+        return piece
+
+
+@pytest.mark.parametrize("more", [STANZA, b"-> a\n\n", b"-> x " + b"A" * 1000, b"\n", b"---"])
+def test_a_header_without_an_end_is_refused_and_not_read(identity: Any, more: bytes) -> None:
+    source: Any = Endless(b"age-encryption.org/v1\n" + STANZA, more)
+
+    with pytest.raises(LimitExceeded, match="header"):
+        statecore.StateSecurityManager.import_state(source, str(identity))
+
+    assert source.count <= 2**16
+
+
+@pytest.mark.parametrize("stanzas", [STANZA * 8000, b"-> a\n\n" * 10_000])
+def test_a_header_that_takes_long_is_refused(identity: Any, stanzas: bytes) -> None:
+    sealed = b"age-encryption.org/v1\n" + stanzas + b"--- " + b"A" * 43 + b"\n"
+
+    with pytest.raises(LimitExceeded, match="header"):
+        statecore.StateSecurityManager.import_state(io.BytesIO(sealed), str(identity))
+    with pytest.raises(LimitExceeded, match="header"):  # of a key backup
+        open_contents(sealed, None, str(identity))
+
+
+def test_as_many_recipients_as_there_may_be_read_it(identity: Any) -> None:
+    to = str(identity.to_public())
+
+    sealed = age.encrypt(b"all", [to] * age.RECIPIENTS_MAX)
+
+    assert age.decrypt(sealed, str(identity)) == b"all"
+    with pytest.raises(LimitExceeded, match="recipients"):
+        age.encrypt(b"all", [to] * (age.RECIPIENTS_MAX + 1))
+
+
+def test_an_age_file_as_text_is_refused(identity: Any) -> None:
+    text = pyrage.encrypt(b"all", [identity.to_public()], armored=True)
+
+    with pytest.raises(DamagedRecord, match="begin"):
+        age.decrypt(text, str(identity))
 
 
 # A stanza of an unknown kind that lacks its last line: old files of rage have such ones, and it

@@ -238,7 +238,7 @@ def _done_lines(folder: Path, done: Exported) -> Iterator[str]:
     yield printable(f"{folder}: {done.events:,} events of {done.origin}, {done.new_events:,} new")
     if done.chosen:
         yield f"{done.chosen:,} events have files of their own"
-    yield printable(f"verify it: python3 {folder / 'verify.py'}")
+    yield printable(f"verify it: python3 -I {folder / 'verify.py'}")
 
 
 def _range(text: str | None, option: str) -> Range:

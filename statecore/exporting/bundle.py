@@ -25,8 +25,10 @@ from statecore.transparency.policy import Policy, judge, parse_policy
 from statecore.transparency.proof import Proof, write_proof
 
 POLICY: Final = "policy"
-_IMPORT: Final = "from statecore.exporting.ed25519 import is_signed\n"
-_FUTURE: Final = "from __future__ import annotations\n"
+_PARTS: Final = {
+    "ed25519.py": "from statecore.exporting.ed25519 import is_signed\n",
+    "tree.py": "from statecore.exporting.tree import grow, over, root_by_proof, root_of\n",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +116,11 @@ class Head:
 def script() -> str:
     """Return the script that verifies an export: one file, for Python 3.8 or later alone."""
     here = resources.files(__package__)
-    signatures = here.joinpath("ed25519.py").read_text().partition(_FUTURE)[2].strip("\n")
-    return here.joinpath("verify.py").read_text().replace(_IMPORT, f"{signatures}\n")
+    text = here.joinpath("verify.py").read_text()
+    for name, line in _PARTS.items():
+        part = here.joinpath(name).read_text().partition('"""\n')[2]  # without its docstring
+        text = text.replace(line, part.strip("\n") + "\n")
+    return text
 
 
 def _require_ours(

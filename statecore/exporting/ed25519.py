@@ -4,8 +4,7 @@ It is put into the script that goes with an exported audit record, so it asks fo
 A point is (x, y, z, t), with x/z and y/z on the curve and x*y = z*t. Nothing secret is handled.
 """
 
-from __future__ import annotations
-
+from functools import lru_cache
 from hashlib import sha512
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ D = -121665 * pow(121666, P - 2, P) % P
 SQRT_MINUS_1 = pow(2, (P - 1) // 4, P)
 
 
-def decode_point(data: bytes) -> Point | None:
+def decode_point(data: bytes) -> "Point | None":
     """Return the point that 32 bytes spell, or None (5.1.3)."""
     number = int.from_bytes(data, "little")
     sign, y = number >> 255, number % 2**255
@@ -34,7 +33,7 @@ def decode_point(data: bytes) -> Point | None:
     return x, y, 1, x * y % P
 
 
-def add(one: Point, other: Point) -> Point:
+def add(one: "Point", other: "Point") -> "Point":
     """Return the sum of two points (5.1.4)."""
     x1, y1, z1, t1 = one
     x2, y2, z2, t2 = other
@@ -44,7 +43,7 @@ def add(one: Point, other: Point) -> Point:
     return e * f % P, g * h % P, f * g % P, e * h % P
 
 
-def multiply(number: int, point: Point) -> Point:
+def multiply(number: int, point: "Point") -> "Point":
     """Return a multiple of a point."""
     result = (0, 1, 1, 0)
     while number:
@@ -60,6 +59,7 @@ BASE_Y = 46316835694926478169428394003475163141307993866256225615783033603165251
 BASE = BASE_X, BASE_Y, 1, BASE_X * BASE_Y % P
 
 
+@lru_cache(maxsize=16)  # a record has the same head in each of its proofs
 def is_signed(key: bytes, message: bytes, signature: bytes) -> bool:
     """Tell whether an Ed25519 signature holds (5.1.7)."""
     if len(key) != 32 or len(signature) != 64:

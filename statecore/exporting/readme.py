@@ -13,11 +13,12 @@ _TEXT: Final = """\
 The whole log of a statecore store, as of {size:,} events. Verify it with Python 3.8 or later, with
 nothing installed:
 
-    python3 verify.py --policy THE-POLICY-YOU-WERE-GIVEN --head A-HEAD-YOU-KEPT
+    python3 -I verify.py --policy THE-POLICY-YOU-WERE-GIVEN --head A-HEAD-YOU-KEPT
 
-Both options may be left out; then less is proved, and it says what. Don't trust the `verify.py`
-that lies here more than whoever gave you the folder: take one from the project, or read it, it is
-short. Everything here is in published formats, and other software verifies it, too.
+Take `verify.py` from the project, not from here: whoever forged a record can have forged what lies
+beside it, too. Or read the one that is here before you run it, it is short. `-I` keeps Python from
+taking other files of this folder for its own. Both options may be left out; then less is proved,
+and it says what. Everything here is in published formats, and other software verifies it, too.
 
 | file | what it is |
 |---|---|

@@ -1,39 +1,49 @@
 #!/usr/bin/env python3
 """Verify an exported audit record with nothing but Python, 3.8 or later.
 
-    python3 verify.py [FOLDER] [--policy FILE] [--head FILE]
+    python3 -I verify.py [FOLDER] [--policy FILE] [--head FILE]
 
-FOLDER is where this file lies, if it is not given. With --policy, signatures must be of the key
-that you were given, and not only of the one that came with the record. With --head, the record
-must go on from a signed head that you kept; as often as you have one.
+Take this file from the project, or read it: whoever forged a record can have forged what lies in
+its folder, too. FOLDER is where this file lies, if it is not given. With --policy, signatures must
+be of the key that you were given, and not only of the one that came with the record. With --head,
+the record must go on from a signed head that you kept; as often as you have one.
 
 It says what it proved and what not. Exit codes: 0 all of it holds; 1 something does not; 2 it
 could not be tried. Standards: RFC 9162 (2.1, Merkle trees), RFC 8032 (5.1, Ed25519), and of C2SP
 tlog-tiles, tlog-checkpoint, signed-note, tlog-proof and tlog-policy.
 """
 
-from __future__ import annotations
+import sys
+
+# Before anything else is imported, "__future__" included: what lies beside this script came with
+# the record, and must not be taken for a part of Python. "python3 -I" sees to that by itself.
+if __name__ == "__main__" and not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
+    own = sys.path[0]
+    sys.path[:] = [each for each in sys.path if each not in (own, "")]
 
 import argparse
 import base64
 import re
-import sys
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from statecore.exporting.ed25519 import is_signed
+from statecore.exporting.tree import grow, over, root_by_proof, root_of
 
 WIDTH = 256  # hashes in a tile, entries in a bundle
 TOLD_MAX = 20
 NO_LINK = bytes(32)
+ENTRY_BYTES_MAX = 2**16 - 1
+NOTE_BYTES_MAX = 3_000_000  # of any other file that is read whole: notes, policies, proofs, tiles
+SIGNATURES_MAX = 100  # of a note: each that is looked at takes milliseconds
 ENTRY_BYTES_MIN = 90  # format 1, stream 16, version 8, link 32, digest 32, and a header
 NOTE_TYPE = b"\x01"  # Ed25519, of a signed note
 DASH = "\u2014 "
 OF_EVENT = re.compile(r"events/[0-9]{12}\.(entry|sealed|tlog-proof|json)\Z")
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     Keys = dict[tuple[str, bytes], bytes]  # public keys, by name and id
     Head = tuple[str, int, bytes]  # origin, size, root
@@ -45,57 +55,7 @@ class Refused(Exception):
     """Something does not hold."""
 
 
-def node_of(left: bytes, right: bytes) -> bytes:
-    return sha256(b"\x01" + left + right).digest()
-
-
-def grow(peaks: list[Peak], leaf: bytes) -> None:
-    """Add a leaf to the full subtrees of a tree, as [height, hash], the largest first."""
-    height = 0
-    while peaks and peaks[-1][0] == height:
-        leaf = node_of(peaks.pop()[1], leaf)
-        height += 1
-    peaks.append((height, leaf))
-
-
-def root_of(peaks: list[Peak]) -> bytes:
-    """Return the root of the tree that has these full subtrees."""
-    if not peaks:
-        return sha256(b"").digest()
-    root = peaks[-1][1]
-    for _, peak in reversed(peaks[:-1]):
-        root = node_of(peak, root)
-    return root
-
-
-def over(hashes: list[bytes]) -> bytes:
-    """Return the root over 256 hashes."""
-    while len(hashes) > 1:
-        hashes = [node_of(hashes[at], hashes[at + 1]) for at in range(0, len(hashes), 2)]
-    return hashes[0]
-
-
-def root_by_proof(leaf: bytes, index: int, size: int, hashes: list[bytes]) -> bytes:
-    """Return the root that an inclusion proof leads to (2.1.3.2)."""
-    if index >= size:
-        raise Refused("a proof of something behind its tree")
-    number, last, root = index, size - 1, leaf
-    for each in hashes:
-        if last == 0:
-            raise Refused("a proof that is too long")
-        if number & 1 or number == last:
-            root = node_of(each, root)
-            while not number & 1 and number:
-                number, last = number >> 1, last >> 1
-        else:
-            root = node_of(root, each)
-        number, last = number >> 1, last >> 1
-    if last:
-        raise Refused("a proof that is too short")
-    return root
-
-
-def tile_path(level: int | str, index: int, width: int) -> str:
+def tile_path(level: "int | str", index: int, width: int) -> str:
     name, index = f"{index % 1000:03}", index // 1000
     while index:
         name, index = f"x{index % 1000:03}/{name}", index // 1000
@@ -118,7 +78,7 @@ def decimal(text: str) -> int:
     return int(text)
 
 
-def lines_of(data: bytes) -> list[str]:
+def lines_of(data: bytes) -> "list[str]":
     """Return the lines of a text, the last of which is empty."""
     try:
         text = data.decode("utf-8")
@@ -129,7 +89,7 @@ def lines_of(data: bytes) -> list[str]:
     return text.split("\n")
 
 
-def read_policy(data: bytes) -> tuple[Keys, bool]:
+def read_policy(data: bytes) -> "tuple[Keys, bool]":
     """Return the keys that a policy trusts, by (name, id), and whether it asks for witnesses."""
     keys: Keys = {}
     quorum, names = "", ["none"]
@@ -155,13 +115,15 @@ def read_policy(data: bytes) -> tuple[Keys, bool]:
     return keys, quorum != "none"
 
 
-def read_head(data: bytes, keys: Keys) -> Head:
+def read_head(data: bytes, keys: "Keys") -> "Head":
     """Return origin, size and root of a signed head; refuse one that no trusted key has signed."""
     text, blank, below = data.rpartition(b"\n\n")
     text += b"\n"
     words = lines_of(text)
     if not blank or len(words) < 4:
         raise Refused("it is no signed head")
+    if below.count(b"\n") > SIGNATURES_MAX:  # before any of them is looked at
+        raise Refused(f"it has more than {SIGNATURES_MAX} signatures")
     signed = False
     for line in lines_of(below)[:-1]:
         name, _, encoded = line[len(DASH) :].partition(" ")
@@ -179,7 +141,7 @@ def read_head(data: bytes, keys: Keys) -> Head:
     return words[0], decimal(words[1]), root
 
 
-def read_proof(data: bytes) -> tuple[bytes, int, list[bytes], bytes]:
+def read_proof(data: bytes) -> "tuple[bytes, int, list[bytes], bytes]":
     """Return the entry that a proof is of, its index, the hashes, and the signed head."""
     told, blank, head = data.partition(b"\n\n")
     words = lines_of(told + b"\n")[:-1]
@@ -207,14 +169,33 @@ class Record:
         self.streams: dict[bytes, tuple[int, bytes]] = {}  # version and leaf hash of the last event
         self.entries: dict[int, bytes | None] = {}  # those of chosen events, by index
 
-    def read(self, name: str) -> bytes:
+    def pieces(self, name: str, size: int) -> "Iterator[bytes]":
+        """Yield what is in a file, piece by piece."""
         self.read_files.add(name)
+        path = self.folder / name
+        if not path.is_file():  # and no pipe, which could be waited for without an end
+            raise Refused("it is missing, or no file")
         try:
-            return self.folder.joinpath(name).read_bytes()
+            with path.open("rb") as file:
+                yield from iter(lambda: file.read(size), b"")
         except OSError:
-            raise Refused("it is missing, or can't be read") from None
+            raise Refused("it can't be read") from None
 
-    def tried(self, name: str, check: Callable[..., T], *arguments: Any) -> T | None:
+    def read(self, name: str, size_max: int = NOTE_BYTES_MAX) -> bytes:
+        """Return what is in a file; refuse one that is longer than what belongs there."""
+        data = next(self.pieces(name, size_max + 1), b"")
+        if len(data) > size_max:
+            raise Refused(f"{name} has more in it than belongs there")
+        return data
+
+    def digest(self, name: str) -> bytes:
+        """Return the digest of what is in a file, of any size."""
+        digest = sha256()
+        for piece in self.pieces(name, NOTE_BYTES_MAX):
+            digest.update(piece)
+        return digest.digest()
+
+    def tried(self, name: str, check: "Callable[..., T]", *arguments: Any) -> "T | None":
         """Return what a check gives; take down what it refuses."""
         try:
             return check(*arguments)
@@ -222,7 +203,7 @@ class Record:
             self.findings.append(f"{name}: {refused}")
             return None
 
-    def find_head(self, name: str, data: bytes | None, keys: Keys) -> None:
+    def find_head(self, name: str, data: "bytes | None", keys: "Keys") -> None:
         """Take in a signed head, if there is one."""
         head = None if data is None else self.tried(name, read_head, data, keys)
         if head is not None:
@@ -242,9 +223,9 @@ class Record:
         self.streams[stream] = version, leaf
         return leaf
 
-    def unpack(self, name: str, width: int, first: int) -> list[bytes]:
+    def unpack(self, name: str, width: int, first: int) -> "list[bytes]":
         """Return the leaf hashes of a bundle of entries."""
-        data, at, leaves = self.read(name), 0, []
+        data, at, leaves = self.read(name, width * (2 + ENTRY_BYTES_MAX)), 0, []
         for index in range(first, first + width):
             begin = at + 2
             at = begin + int.from_bytes(data[at:begin], "big")
@@ -278,7 +259,7 @@ class Record:
                 self.hold(level, number, hashes)
             level, row = level + 1, [over(each) for each in tiles if len(each) == WIDTH]
 
-    def hold(self, level: int, number: int, hashes: list[bytes]) -> None:
+    def hold(self, level: int, number: int, hashes: "list[bytes]") -> None:
         """Hold a tile against the hashes that should be in it."""
         name = tile_path(level, number, len(hashes))
         if self.read(name) != b"".join(hashes):
@@ -296,18 +277,18 @@ class Record:
 
     def check_event(self, stem: str) -> None:
         """Hold the files of a chosen event against the log."""
-        entry, sealed = self.read(stem + ".entry"), self.read(stem + ".sealed")
+        entry = self.read(stem + ".entry")
         told, index, hashes, _ = read_proof(self.read(stem + ".tlog-proof"))
         if f"events/{index:012}" != stem or self.entries.get(index) != entry or told != entry:
             raise Refused("it is not the entry that the log has there")
-        if sha256(sealed).digest() != entry[57:89]:
+        if self.digest(stem + ".sealed") != entry[57:89]:
             raise Refused("its sealed bytes are not those that were recorded")
         _, size, root = self.heads[stem]
         if root_by_proof(sha256(b"\x00" + entry).digest(), index, size, hashes) != root:
             raise Refused("its proof does not lead to the root")
 
 
-def verify(folder: Path, policy: Path | None, kept: list[Path]) -> tuple[Record, bool]:
+def verify(folder: Path, policy: "Path | None", kept: "list[Path]") -> "tuple[Record, bool]":
     """Return what was found of a record, and whether its policy asks for witnesses."""
     record = Record(folder)
     keys, asks_witnesses = read_policy(record.read("policy"))
