@@ -354,6 +354,7 @@ class StateReader:
             kind=self._kind,
             ttl=self._ttl,
             origin=self._stream.origin,
+            subject=self._subject,
             authority=narrowed,
         )
 

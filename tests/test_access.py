@@ -866,6 +866,33 @@ def test_a_second_principal_must_be_allowed_as_well(shared: BlockingStore) -> No
     assert both.authority.names == ["root", "ada"]
 
 
+@pytest.mark.parametrize(
+    "less", [{"principal": "nurse"}, {"keys": ["notes/*"]}, {"operations": ["read", "write"]}]
+)
+def test_a_narrowed_handle_holds_the_same_persons_data(
+    store: BlockingStore, less: dict[str, Any]
+) -> None:
+    durable = store.manager("patient", subject="eve").restricted(**less)
+    runtime = store.manager("visitor", kind="runtime", subject="eve").restricted(**less)
+    durable.set_state("notes/1", SECRET)
+    runtime.set_state("notes/1", SECRET)
+
+    assert (durable.subject, runtime.subject) == ("eve", "eve")
+    assert store.erase_subject("eve") == ["patient", "visitor"]
+
+    for agent in (durable, runtime):
+        with pytest.raises(statecore.Erased):
+            agent.get_state("notes/1")
+
+
+def test_a_narrowed_state_is_persisted_as_the_same_persons(store: BlockingStore) -> None:
+    runtime = store.manager("visitor", kind="runtime", subject="eve").restricted("nurse")
+    runtime.set_state("notes/1", SECRET)
+
+    assert store.persist(runtime).subject == "eve"
+    assert [birth.subject for birth in store.agents()] == ["eve"]
+
+
 def test_what_is_no_narrowing_is_refused(agent: BlockingManager) -> None:
     for wrong in ({"operations": ["fly"]}, {"keys": "a"}, {"principal": ""}, {"keys": [1]}):
         with pytest.raises(InputError):
