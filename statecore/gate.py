@@ -242,8 +242,12 @@ class Guard:
             self.require(operation)
         return lambda key: self._allows(policy, operation, key)
 
-    def require_fork(self, name: str) -> None:
+    def require_fork(self, name: str, *, is_past: bool = False) -> None:
         """Refuse a branch on which one could see what may not be seen here.
+
+        Args:
+            name: the branch.
+            is_past: whether it begins with a past state, which is the present one there.
 
         Raises:
             AccessDenied: says why.
@@ -253,7 +257,11 @@ class Guard:
             return
         there = Request(Permission.BRANCH, self._agent_id, name)
         self._gate.decide(policy, authority, there)
-        for operation in (Permission.READ, Permission.HISTORY):
+        shown = [(each, each) for each in _READS]
+        if is_past:
+            self.require(Permission.HISTORY)
+            shown.append((Permission.HISTORY, Permission.READ))
+        for operation, by in shown:
             here, fork = (
                 Context(policy, authority, self._agent_id, branch)
                 for branch in (self._branch, name)
@@ -265,7 +273,7 @@ class Guard:
                 for rule in rules
                 for each in rule.when
             )
-            if by_branch or known != relevant(operation, fork):
+            if by_branch or known != relevant(by, fork):
                 self._gate.decide(policy, authority, self.request(operation), whole=True)
 
     def _allows(self, policy: Policy | None, operation: Permission, key: str) -> bool:

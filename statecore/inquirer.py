@@ -181,10 +181,11 @@ class StateInquirer(StateResolver):
             until: up to which moment the rest is done again; all of it where left out.
 
         Raises:
+            AccessDenied: it would show what may not be seen here, of the past neither.
             BranchExists: there is a branch of this name.
         """
         await self._load()
-        self._guard.require_fork(name)
+        self._guard.require_fork(name, is_past=True)
         last = self._version(until)
         changed = {*skip, *replace}
         if not changed or not all(0 < version <= last for version in changed):

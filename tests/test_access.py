@@ -397,11 +397,11 @@ ASKS: dict[str, tuple[tuple[str, ...], Call]] = {
         ("history", "write", "merge", "branch"),
         lambda a: a.branch("idea").rebase("main"),
     ),
-    "what_if": (("branch", "write", "merge"), lambda a: a.what_if("w", skip=[1])),
-    "undo": (("revert", "delete"), lambda a: a.undo(by="root")),
-    "redo": (("revert", "write"), lambda a: a.redo(by="undoer")),
-    "revert": (("revert", "delete"), lambda a: a.revert(2)),
-    "restore": (("revert", "delete"), lambda a: a.restore(2)),
+    "what_if": (("history", "branch", "write", "merge"), lambda a: a.what_if("w", skip=[1])),
+    "undo": (("history", "revert", "delete"), lambda a: a.undo(by="root")),
+    "redo": (("history", "revert", "write"), lambda a: a.redo(by="undoer")),
+    "revert": (("history", "revert", "delete"), lambda a: a.revert(2)),
+    "restore": (("history", "revert", "delete"), lambda a: a.restore(2)),
 }  # fmt: skip
 ABOUT_THE_HANDLE = {
     "subject",
@@ -431,6 +431,27 @@ def prepared(store: BlockingStore) -> None:
     agent.set_state("final", 1)
 
 
+# What they ask where they are told more. A rehearsal asks what it rehearses.
+ASKS_MORE: dict[str, tuple[tuple[str, ...], Call]] = {
+    "branch of the past": (("history", "branch"), lambda a: a.branch("new", at=2)),
+    "branch of a tag": (("history", "branch"), lambda a: a.branch("new", at="release")),
+    "restore of keys": (
+        ("history", "revert", "delete"),
+        lambda a: a.restore(2, keys=["last", "k"]),
+    ),
+    "revert, rehearsed": (
+        ("history", "revert", "delete"),
+        lambda a: a.revert(2, dry_run=True),
+    ),
+    "merge, rehearsed": (("read", "write", "merge"), lambda a: a.merge("idea", dry_run=True)),
+    "merge of the past": (("history", "write", "merge"), lambda a: a.merge("idea", at=IDEA)),
+    "cherry_pick, rehearsed": (
+        ("history", "write", "merge"),
+        lambda a: a.cherry_pick("idea", IDEA, dry_run=True),
+    ),
+}
+
+
 @pytest.fixture
 def owned(store: BlockingStore) -> BlockingStore:
     """A store with a policy, for its owner, with a state on which all can be done."""
@@ -447,9 +468,9 @@ def test_every_operation_of_a_manager_is_in_the_table() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::statecore.UnresolvedWarning")
-@pytest.mark.parametrize("name", ASKS)
+@pytest.mark.parametrize("name", ASKS | ASKS_MORE)
 def test_an_operation_needs_each_of_its_permissions_and_no_other(name: str) -> None:
-    needs, call = ASKS[name]
+    needs, call = (ASKS | ASKS_MORE)[name]
     for permitted in [*itertools.combinations(needs, len(needs) - 1), needs]:
         with statecore.open() as store:
             prepared(store)
@@ -639,9 +660,9 @@ def told_by(result: Any) -> str:
 
 
 @pytest.mark.filterwarnings("ignore::statecore.UnresolvedWarning")
-@pytest.mark.parametrize("name", ASKS)
+@pytest.mark.parametrize("name", ASKS | ASKS_MORE)
 def test_no_operation_tells_what_may_not_be_read(name: str) -> None:
-    _, call = ASKS[name]
+    _, call = (ASKS | ASKS_MORE)[name]
     with statecore.open() as store:
         prepared(store)
         agent = store.manager("x", actor="root")
@@ -811,9 +832,94 @@ def test_no_rehearsal_and_no_question_is_a_way_around(shared: BlockingStore) -> 
     assert {*asked} == {None}
     assert [each.path for each in agent.check()] == [("public/a",)]
     assert agent.contested() == {"public/a": ["idea"]}
-    for rehearsed in (agent.revert(3, dry_run=True), agent.revert(2, dry_run=True)):
-        assert "secret" not in repr(rehearsed)
-    assert agent.revert(3, dry_run=True).change.operations.keys() <= {"public/a"}
+    assert agent.revert(1, dry_run=True).change.operations.keys() <= {"public/a"}
+    for version in (2, 3):
+        with pytest.raises(AccessDenied):
+            agent.revert(version, dry_run=True)
+
+
+@pytest.mark.parametrize("by_policy", [True, False])
+def test_who_sees_only_the_present_has_no_way_into_the_past(
+    store: BlockingStore, by_policy: bool
+) -> None:
+    owner = store.manager("x")
+    for value in (SECRET, "masked"):
+        owner.set_state("k", value)
+    owner.set_state("other", 1)
+    owner.tag("before", 1)
+    may = sorted({*Permission} - {Permission.HISTORY})
+    agent = owner.restricted(operations=may)
+    if by_policy:
+        store.as_principal("root").access.set_policy(policy(permit("ada", *may)))
+        agent = store.as_principal("ada").manager("x")
+        owner = store.as_principal("root").manager("x")
+
+    for look in (
+        lambda: agent.revert(2, dry_run=True),
+        lambda: agent.revert(since=1, dry_run=True),
+        lambda: agent.revert(2),
+        lambda: agent.revert(2, on_conflict="raise"),
+        lambda: agent.restore(1),
+        lambda: agent.restore(1, keys=["k"]),
+        lambda: agent.restore(3, keys=["k"]),
+        agent.undo,
+        agent.redo,
+        lambda: agent.branch("old", at=1),
+        lambda: agent.branch("old", at="before"),
+        lambda: agent.what_if("old", skip=[2]),
+        lambda: agent.branch("new").cherry_pick("main", 1, dry_run=True),
+    ):
+        with pytest.raises(AccessDenied, match="history"):
+            look()
+
+    assert owner.branch_names() == ["new"]
+    assert (owner.get_state("k"), owner.version()) == ("masked", 4)
+    assert agent.branch("now", at=4).get_state("k") == "masked"
+    if by_policy:
+        denied = store.as_principal("root").access.denials()
+        assert {each.operation for each in denied} == {"history"}
+
+
+def test_a_past_that_is_seen_in_part_is_no_present_elsewhere(store: BlockingStore) -> None:
+    for value in (SECRET, "masked"):
+        store.manager("x").set_state("k", value)
+    store.as_principal("root").access.set_policy(
+        policy(permit("ada", "*"), forbid("ada", "history", keys=("k",)))
+    )
+    agent = store.as_principal("ada").manager("x")
+    agent.set_state("mine", 1)
+    agent.set_state("mine", 2)
+
+    for look in (
+        lambda: agent.branch("old", at=1),
+        lambda: agent.what_if("old", skip=[2]),
+        lambda: agent.restore(1),
+        lambda: agent.restore(2, keys=["mine", "k"]),
+        lambda: agent.revert(2, dry_run=True),
+    ):
+        with pytest.raises(AccessDenied, match="history"):
+            look()
+    agent.restore(3, keys=["mine"])
+    agent.revert(5)
+
+    assert agent.at().data == {"k": "masked", "mine": 2}
+
+
+def test_a_merge_that_is_refused_tells_of_no_key_that_may_not_be_read_there(
+    store: BlockingStore,
+) -> None:
+    main, idea = store.manager("x"), store.manager("x").branch("idea")
+    idea.set_state("k", SECRET)
+    main.set_state("k", "ours")
+    store.as_principal("root").access.set_policy(
+        policy(permit("ada", "*"), forbid("ada", "read", branches=("idea",), keys=("k",)))
+    )
+
+    with pytest.raises(statecore.MergeConflict) as caught:
+        store.as_principal("ada").manager("x").merge("idea", on_conflict="raise", dry_run=True)
+
+    assert caught.value.conflicts == {}
+    assert SECRET not in str(caught.value)
 
 
 def test_a_denied_rule_holds_nowhere(shared: BlockingStore) -> None:
