@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
+from statecore.access import FULL, Authority
 from statecore.appends import Append, Source, WriteOptions
 from statecore.change import EMPTY
 from statecore.codec import read_epoch, read_time
@@ -21,7 +22,7 @@ from statecore.keys import KeyProvider, WrappedKey, provider_of
 from statecore.keys.backup import open_contents, seal_contents
 from statecore.keys.files import write_private
 from statecore.keys.ring import LOG_EPOCH, LOG_STREAM
-from statecore.manager import StateManager
+from statecore.manager import Housekeeper
 from statecore.recorders import EVERYTHING
 from statecore.stream import Stream, StreamName
 from statecore.waiting import run
@@ -53,8 +54,14 @@ class KeyReport:
 class KeyCustody:
     """The keys of one store. Made by ``StateStore.keys``."""
 
-    def __init__(self, engine: Engine, births: Callable[[], Iterator[Birth]]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        births: Callable[[], Iterator[Birth]],
+        authority: Authority = FULL,
+    ) -> None:
         self._engine = engine
+        self._authority = authority
         self._births = births
         self._log = engine.streams.log
         self._ring = engine.streams.ring
@@ -153,8 +160,18 @@ class KeyCustody:
 
         What was sealed before stays as readable as it was, by the keys it was sealed with. An event
         on each branch that was written to says when, by whom and why.
+
+        Args:
+            agent_id: whose.
+            actor: who does it; where a principal does, its id by default.
+            reason: why.
+
+        Raises:
+            AccessDenied: ``keys`` is not permitted any more.
         """
-        manager = StateManager(self._engine, StreamName(agent_id), actor=actor)
+        who = self._authority.principals
+        actor = actor or (who[0].id if who else None)
+        manager = Housekeeper(self._engine, StreamName(agent_id), actor=actor)
         done = []
         for name in await manager.branches_ever():
             stream = self._engine.streams.open(name)
@@ -165,6 +182,7 @@ class KeyCustody:
             options: WriteOptions = {"actor": actor, "reason": reason}
             append = Append(stream, partial(_erased, stream), EMPTY, options, actor=actor)
             append.source = Source(EventType.REKEYED)
+            append.authority = self._authority
             await self._engine.waiter.write(append, self._engine.write_seconds)
             done.append(name.branch)
         return done

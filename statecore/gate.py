@@ -17,7 +17,7 @@ from statecore.errors import AccessDenied
 from statecore.events import Event, EventType
 from statecore.operations import REMOVE, Remove
 from statecore.packed import to_bytes
-from statecore.policy import Permission, Policy, policy_from
+from statecore.policy import WHOLE, Permission, Policy, policy_from
 from statecore.register import REGISTER, RESOLUTION, branch_names
 from statecore.state import Root
 from statecore.stream import Stream, StreamName
@@ -37,6 +37,11 @@ _WITH_KEYS: Final = {
     EventType.REDONE: Permission.REVERT,
     EventType.RESTORED: Permission.REVERT,
 }
+_BY_THE_STORE: Final = {
+    EventType.ARCHIVED: Permission.ERASE,
+    EventType.REKEYED: Permission.KEYS,
+}
+_RECORDED: Final = (Permission.ERASE, Permission.EXPORT, Permission.KEYS, Permission.AUDIT)
 _READS: Final = (Permission.READ, Permission.HISTORY)
 
 Sees: TypeAlias = Callable[[str], bool]
@@ -125,8 +130,10 @@ class Gate:
         """
         durable = streams is self._streams
         root = root_of(self.stream) if durable else self._streams.refresh(self.stream)
-        if (not root.cells and not append.authority.limits) or append.stream.name == AUDIT_STREAM:
+        if not root.cells and not append.authority.limits:
             return
+        if not append.stream.name.agent_id and append.stream is not self.stream:
+            return  # a record of the store's own, which nobody can name
         policy = self.policy(root)
         for request in requests_of(append, change, before):
             self.decide(policy, append.authority, request)
@@ -142,6 +149,12 @@ class Gate:
         decision = decision_on(policy, authority, request, whole=whole)
         if not decision:
             self.deny(authority, request, decision)
+
+    def note(self, authority: Authority, request: Request) -> None:
+        """Take note of what was done, where a policy is set, and that is always recorded."""
+        is_recorded = request.operation in _RECORDED and self.now() is not None
+        if is_recorded and self.witness is not None:
+            self.witness.done(authority, request)
 
     def deny(self, authority: Authority, request: Request, decision: Decision) -> None:
         """Take note of a denial, and raise it."""
@@ -163,13 +176,17 @@ def decision_on(
 def requests_of(append: Append, change: Change, before: Mapping[str, object]) -> Iterator[Request]:
     """Yield all that an append does, as its stream and its contents tell."""
     agent_id, branch, _ = append.stream.name
+    kind = append.source.type if append.source else None
     if not agent_id:
         yield Request(Permission.POLICY)
+    elif kind in _BY_THE_STORE:  # as it was asked at the door
+        asked = _BY_THE_STORE[kind]
+        yield Request(asked, agent_id if asked in WHOLE else None)
     elif branch == REGISTER:
         for key in change.operations:
             yield _in_register(agent_id, key)
     else:
-        beside = _WITH_KEYS.get(append.source.type) if append.source else None
+        beside = _WITH_KEYS.get(kind) if kind else None
         if append.tag is not None:
             yield Request(Permission.TAG, agent_id, branch)
         elif not change.touches_anything:
