@@ -40,7 +40,7 @@ class Permission(StrEnum):
     EXPORT = "export"  # hand a state to somebody else
     KEYS = "keys"  # the keys of the store
     POLICY = "policy"  # set the policy itself
-    AUDIT = "audit"  # read the policy, and the record of what was denied and done
+    AUDIT = "audit"  # read the policy, and all records; check, back up and tend the store
 
 
 ON_KEYS: Final = frozenset(

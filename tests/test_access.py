@@ -1060,6 +1060,42 @@ def test_a_whole_store_is_a_handle(shared: BlockingStore) -> None:
         root.manager("y").get_state("k")
 
 
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda store: store.check(),
+        lambda store: store.last_check,
+        lambda store: store.rebuild(only_check=True),
+        lambda store: store.rebuild(),
+        lambda store: store.sizes(),
+        lambda store: store.compact(),
+        lambda store: store.restores(),
+        lambda store: list(store.audit()),
+    ],
+)
+def test_what_tells_of_the_whole_store_takes_the_permission_to_audit(
+    file_store: BlockingStore, look: Callable[[BlockingStore], object]
+) -> None:
+    file_store.manager("x").set_state("k", 1)
+    rules = permit("ada", "audit"), permit("eve", *{*Permission} - {"audit"}, agents=("mine",))
+    file_store.as_principal("root").access.set_policy(policy(*rules))
+
+    for handle in (file_store, file_store.as_principal("eve")):
+        with pytest.raises(AccessDenied, match="may not audit this store"):
+            look(handle)
+    look(file_store.as_principal("ada"))
+
+
+def test_numbers_of_the_whole_store_name_nobody(file_store: BlockingStore) -> None:
+    file_store.manager(SECRET).branch(SECRET).set_state(SECRET, SECRET, actor=SECRET)
+    file_store.as_principal("root").access.set_policy(policy())
+    file_store.as_principal("root").check()
+
+    told = f"{file_store.statistics()} {file_store.metrics()} {file_store.metrics().prometheus()}"
+
+    assert SECRET not in told
+
+
 # The record
 
 
