@@ -246,6 +246,31 @@ class Guard:
         if level != "none" and operation in _READS and self._gate.witness is not None:
             self._gate.witness.read(authority, request, by_key=level == "by-key")
 
+    def require_all(
+        self,
+        operation: Permission,
+        pattern: str,
+        *,
+        agent_id: str | None = None,
+        branch: str | None = None,
+    ) -> None:
+        """Refuse what may not be done to each key that fits a pattern, there or not.
+
+        Args:
+            operation: what.
+            pattern: of keys.
+            agent_id: whose; the same agent's where left out.
+            branch: on which branch; on each where left out.
+
+        Raises:
+            AccessDenied: says why.
+        """
+        authority, policy = self._authority, self._gate.now()
+        if authority is None or (policy is None and not authority.limits):
+            return
+        request = Request(operation, agent_id or self._agent_id, branch, pattern)
+        self._gate.decide(policy, authority, request, whole=True)
+
     def sight(self, operation: Permission, *, blind: bool = False) -> Sees | None:
         """Return what tells which keys may be seen; ``None`` where all may, unasked.
 

@@ -19,6 +19,7 @@ from statecore.codec import read_time
 from statecore.diff import difference
 from statecore.errors import Conflict, InputError, Path, Violation
 from statecore.events import Event, to_time
+from statecore.gate import Sees
 from statecore.json_schema import JsonSchema
 from statecore.judge import checks_of, names_by, whole
 from statecore.moments import Point, Position
@@ -62,6 +63,8 @@ class StateValidator(StateBrancher):
                 ``None`` takes the schema back.
 
         Raises:
+            AccessDenied: it may not be set; or it is a type, whose validators would be told of
+                values that may not be read.
             InputError: it is no schema.
         """
         self._guard.require(Permission.RULES)  # first: what a type says holds here at once
@@ -70,6 +73,7 @@ class StateValidator(StateBrancher):
             recorded, adapter = schema_of(schema)
             JsonSchema(recorded)  # refuses what is none
             if adapter is not None:
+                self._guard.require_all(Permission.READ, pattern)
                 self._local.types[pattern, spelled(recorded)] = adapter
         return await self._set_rule(SCHEMA + pattern, {"schema": recorded}, options)
 
@@ -97,6 +101,9 @@ class StateValidator(StateBrancher):
             function: gets a fresh value; returns ``False``, or raises, to refuse it.
                 ``None`` takes back the one of the name, or all of the pattern.
             name: what to call it, where its own name is not it.
+
+        Raises:
+            AccessDenied: it may not be set, or would be told of values that may not be read.
         """
         self._guard.require(Permission.RULES)  # first: the function holds here at once
         given = name or getattr(function, "__name__", None)
@@ -105,6 +112,7 @@ class StateValidator(StateBrancher):
                 raise InputError("a constraint needs a name")
             if iscoroutinefunction(function):
                 raise InputError(f"the constraint {given!r} can't be a coroutine function")
+            self._guard.require_all(Permission.READ, pattern)
             self._local.functions[pattern, given] = function
 
         def names(old: dict[str, Any] | None) -> dict[str, Any]:
@@ -168,12 +176,11 @@ class StateValidator(StateBrancher):
     async def check(self) -> list[Violation]:
         """Return all that violates the rules in the state now, by path; conflicts are exempt.
 
-        What is wrong with keys that may not be read is left out.
+        Keys that may not be read are left out: no function is told of them either.
         """
         await self._load()
         sees = self._guard.sight(Permission.READ)
-        found = await self._engine.waiter.away(self._check)
-        return [each for each in found if sees is None or sees(str(each.path[0]))]
+        return await self._engine.waiter.away(self._check, sees)
 
     async def migrate(
         self,
@@ -276,13 +283,14 @@ class StateValidator(StateBrancher):
             raise InputError("the rules of a temporary state end with it: write to it first")
         return await self._register().atomic_transaction(work, **options)
 
-    def _check(self) -> list[Violation]:
+    def _check(self, sees: Sees | None) -> list[Violation]:
         streams, agent_id = self._engine.streams, self.agent_id
         root_of = partial(streams.living_root, now=self._engine.clock())
         register = streams.open(StreamName(agent_id, REGISTER))
         checks = checks_of(root_of(register), streams, agent_id)
         cells = self._root().cells
-        return whole(checks, cells, names_by(cells, streams, root_of))
+        shown = {key: cell for key, cell in cells.items() if sees is None or sees(key)}
+        return whole(checks, shown, names_by(cells, streams, root_of))
 
     @property
     def _local(self) -> Local:

@@ -11,12 +11,14 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import AfterValidator
 
 import statecore
 from statecore import (
@@ -39,6 +41,7 @@ from statecore.access import FULL, Limit
 from statecore.errors import Conflict, NewerFormat
 from statecore.gate import Request
 from statecore.ledger import Ledger
+from statecore.patterns import holds_all, may_meet
 from statecore.policy import ON_KEYS, policy_from, policy_of, record_of
 from tests.conftest import KEY, Clock, environment, opening
 
@@ -203,6 +206,53 @@ def test_what_is_allowed_to_the_whole_is_allowed_to_each_key(
 
     if validate_access(operation, context):
         assert validate_access(operation, replace(context, key=key))
+
+
+LETTERS = st.text("ab[]!/", max_size=4)
+GLOBS = st.text("ab[]!/*?", max_size=5)
+
+
+@given(GLOBS, GLOBS, LETTERS)
+def test_what_is_told_of_two_patterns_holds_of_each_key(one: str, other: str, key: str) -> None:
+    fits_one, fits_other = fnmatchcase(key, one), fnmatchcase(key, other)
+
+    assert not (holds_all(one, other) and fits_other and not fits_one)
+    assert may_meet(one, other) or not (fits_one and fits_other)
+    assert may_meet(one, other) == may_meet(other, one)
+    assert holds_all(one, one)
+    assert holds_all("*", one)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "holds", "meets"),
+    [
+        ("public/*", "public/a*", True, True),
+        ("public/*", "public/?", True, True),
+        ("public/*", "public/a", True, True),
+        ("public/*", "*", False, True),
+        ("public/*", "secret/*", False, False),
+        ("*/a", "public/*", False, True),
+        ("*/a", "*/b", False, False),
+        ("?", "*", False, True),
+        ("[ab]*", "a", True, True),
+        ("[ab]*", "a*", False, True),
+    ],
+)
+def test_patterns_are_held_against_each_other(
+    one: str, other: str, holds: bool, meets: bool
+) -> None:
+    assert (holds_all(one, other), may_meet(one, other)) == (holds, meets)
+
+
+@given(CONTEXTS, st.sampled_from(sorted(ON_KEYS)), PATTERNS, WORDS)
+def test_what_is_allowed_to_a_pattern_is_allowed_to_each_key_of_it(
+    context: Context, operation: Permission, patterns: list[str], key: str
+) -> None:
+    for pattern in patterns:
+        together = replace(context, whole=True, key=pattern)
+
+        if fnmatchcase(key, pattern) and validate_access(operation, together):
+            assert validate_access(operation, replace(context, whole=False, key=key))
 
 
 @given(POLICIES)
@@ -389,7 +439,7 @@ ASKS: dict[str, tuple[tuple[str, ...], Call]] = {
     "delete_branch": (("branch",), lambda a: a.delete_branch("idea")),
     "set_strategy": (("rules",), lambda a: a.set_strategy("k", "sum")),
     "set_schema": (("rules",), lambda a: a.set_schema("x", {"type": "integer"})),
-    "constrain": (("rules",), lambda a: a.constrain("x", bool, name="truth")),
+    "constrain": (("read", "rules"), lambda a: a.constrain("x", bool, name="truth")),
     "set_reference": (("rules",), lambda a: a.set_reference("x", (), "k")),
     "merge": (("read", "write", "merge"), lambda a: a.merge("idea")),
     "cherry_pick": (("history", "write", "merge"), lambda a: a.cherry_pick("idea", IDEA)),
@@ -433,6 +483,8 @@ def prepared(store: BlockingStore) -> None:
 
 # What they ask where they are told more. A rehearsal asks what it rehearses.
 ASKS_MORE: dict[str, tuple[tuple[str, ...], Call]] = {
+    "constrain no more": (("rules",), lambda a: a.constrain("x", None)),
+    "set_schema of a type": (("read", "rules"), lambda a: a.set_schema("x", int)),
     "branch of the past": (("history", "branch"), lambda a: a.branch("new", at=2)),
     "branch of a tag": (("history", "branch"), lambda a: a.branch("new", at="release")),
     "restore of keys": (
@@ -932,6 +984,60 @@ def test_a_denied_rule_holds_nowhere(shared: BlockingStore) -> None:
     root.set_state("k", SECRET)
 
     assert seen == []
+
+
+def tapping(told: list[Any]) -> Any:
+    """A type whose validator keeps what it is told."""
+    return Annotated[Any, AfterValidator(lambda value: told.append(value) or value)]
+
+
+def test_no_function_that_is_handed_in_is_told_what_may_not_be_read(shared: BlockingStore) -> None:
+    root = shared.as_principal("root")
+    may = permit("ada", "read", "write", "rules", "history")
+    root.access.set_policy(policy(may, forbid("ada", "read", keys=("secret*",))))
+    told: list[Any] = []
+    owner, ada = root.manager("x"), shared.as_principal("ada").manager("x")
+
+    for pattern in ("secret/b", "secret*", "*", "s*", "[r-t]*"):
+        with pytest.raises(AccessDenied, match="may not read"):
+            ada.constrain(pattern, told.append, name="tap")
+        with pytest.raises(AccessDenied, match="may not read"):
+            ada.set_schema(pattern, tapping(told))
+    ada.constrain("public/*", told.append, name="tap")
+    ada.set_schema("secret*", {"type": "string"})
+    owner.set_state("secret/b", SECRET)
+    owner.set_state("public/a", 5)
+    ada.check()
+
+    assert {*told} == {5}
+
+
+def test_no_function_is_told_of_another_branch_what_may_not_be_read_there(
+    shared: BlockingStore,
+) -> None:
+    root = shared.as_principal("root")
+    may = permit("ada", "read", "write", "rules", "history")
+    root.access.set_policy(policy(may, forbid("ada", "read", branches=("hidden",))))
+
+    with pytest.raises(AccessDenied, match="may not read"):
+        shared.as_principal("ada").manager("x").constrain("*", print, name="tap")
+
+
+def test_a_check_tells_no_function_of_what_its_asker_may_not_read(shared: BlockingStore) -> None:
+    root = shared.as_principal("root")
+    root.access.set_policy(None)
+    told: list[Any] = []
+    owner = shared.manager("x")
+    owner.constrain("*", told.append, name="tap")
+    owner.set_schema("*", tapping(told))
+    owner.set_reference("public/a", (), "*", on_delete="keep")
+    root.access.set_policy(RESTRICTED)
+    told.clear()
+
+    violations = shared.as_principal("ada").manager("x").check()
+
+    assert {*told} == {2}
+    assert [each.path for each in violations] == [("public/a",)]
 
 
 # Narrowing

@@ -31,6 +31,7 @@ ROOMS = [
     "merging",
     "strategies",
     "paths",
+    "patterns",
     "policy",
     "access",
     "bisection",
