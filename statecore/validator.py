@@ -30,7 +30,7 @@ from statecore.references import OnDelete
 from statecore.register import CONSTRAINT, REFERENCE, REGISTER, RULES, SCHEMA
 from statecore.rulebook import RecordedSchema, Rulebook, is_of_rules
 from statecore.state import Root
-from statecore.stream import StreamName
+from statecore.stream import MAIN, StreamName
 from statecore.transaction import Transaction
 from statecore.validation import Local, has_conflict, schema_of, spelled
 from statecore.values import Value, check_key, pack, same
@@ -145,13 +145,22 @@ class StateValidator(StateBrancher):
             on_delete: what to do when a key that is referred to is deleted: ``"refuse"`` that,
                 ``"clear"`` the reference in the same event, or ``"keep"`` it, leading nowhere.
                 References to other agents are kept.
+
+        Raises:
+            AccessDenied: it may not be set, or would tell which keys are there of some that may not
+                be read.
+            InputError: the path or ``on_delete`` is none.
         """
+        self._guard.require(Permission.RULES)
         if isinstance(path, str) or not all(type(part) in (str, int) for part in path):
             raise InputError(f"a path is a tuple of fields and places in lists, not {path!r}")
         on_delete = on_delete or ("refuse" if agent is None else "keep")
         if on_delete not in _WAYS or (agent is not None and on_delete != "keep"):
             ways = ", ".join(_WAYS) if agent is None else "keep, for another agent's keys"
             raise InputError(f"on_delete is {ways}, not {on_delete!r}")
+        if to is not None:
+            where = {} if agent is None else {"agent_id": agent, "branch": MAIN}
+            self._guard.require_all(Permission.READ, to, **where)
         made = {"path": list(path), "to": to, "agent": agent, "on_delete": on_delete}
 
         def references(old: dict[str, Any] | None) -> dict[str, Any]:

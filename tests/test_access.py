@@ -440,7 +440,7 @@ ASKS: dict[str, tuple[tuple[str, ...], Call]] = {
     "set_strategy": (("rules",), lambda a: a.set_strategy("k", "sum")),
     "set_schema": (("rules",), lambda a: a.set_schema("x", {"type": "integer"})),
     "constrain": (("read", "rules"), lambda a: a.constrain("x", bool, name="truth")),
-    "set_reference": (("rules",), lambda a: a.set_reference("x", (), "k")),
+    "set_reference": (("read", "rules"), lambda a: a.set_reference("x", (), "k")),
     "merge": (("read", "write", "merge"), lambda a: a.merge("idea")),
     "cherry_pick": (("history", "write", "merge"), lambda a: a.cherry_pick("idea", IDEA)),
     "rebase": (
@@ -484,6 +484,7 @@ def prepared(store: BlockingStore) -> None:
 # What they ask where they are told more. A rehearsal asks what it rehearses.
 ASKS_MORE: dict[str, tuple[tuple[str, ...], Call]] = {
     "constrain no more": (("rules",), lambda a: a.constrain("x", None)),
+    "set_reference no more": (("rules",), lambda a: a.set_reference("x", (), None)),
     "set_schema of a type": (("read", "rules"), lambda a: a.set_schema("x", int)),
     "branch of the past": (("history", "branch"), lambda a: a.branch("new", at=2)),
     "branch of a tag": (("history", "branch"), lambda a: a.branch("new", at="release")),
@@ -1021,6 +1022,32 @@ def test_no_function_is_told_of_another_branch_what_may_not_be_read_there(
 
     with pytest.raises(AccessDenied, match="may not read"):
         shared.as_principal("ada").manager("x").constrain("*", print, name="tap")
+
+
+@pytest.mark.parametrize("by_policy", [True, False])
+def test_no_reference_tells_which_keys_are_there_that_may_not_be_read(
+    store: BlockingStore, by_policy: bool
+) -> None:
+    store.manager("victim").set_state("ssn-1234", SECRET)
+    store.manager("own").set_state("secret/b", SECRET)
+    if by_policy:
+        rules = [
+            permit("bob", "*", agents=("own",)),
+            permit("bob", "read", agents=("victim",), keys=("public/*",)),
+            forbid("bob", "read", keys=("secret/*",)),
+        ]
+        store.as_principal("root").access.set_policy(policy(*rules))
+        agent = store.as_principal("bob").manager("own")
+    else:
+        agent = store.manager("own").restricted(operations=["write", "rules", "delete"])
+
+    for to, whose in (("*", "victim"), ("ssn-1234", "victim"), ("*", None), ("secret/b", None)):
+        with pytest.raises(AccessDenied, match="may not read"):
+            agent.set_reference("probe", (), to, agent=whose)
+    if by_policy:
+        agent.set_reference("public", (), "public/a*", agent="victim")
+
+    assert agent.set_state("probe", "ssn-0000") == 2
 
 
 def test_a_check_tells_no_function_of_what_its_asker_may_not_read(shared: BlockingStore) -> None:
