@@ -7,18 +7,18 @@ whoever set it. Reading is decided at the handle, by the policy as it was read w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol
 
 from statecore.access import Authority, Context, Decision, relevant, validate_access
 from statecore.appends import Append
 from statecore.change import Change
 from statecore.errors import AccessDenied
-from statecore.events import Event, EventType
+from statecore.events import EventType
 from statecore.operations import REMOVE, Remove
 from statecore.packed import to_bytes
 from statecore.policy import WHOLE, Permission, Policy, policy_from
 from statecore.register import REGISTER, RESOLUTION, branch_names
+from statecore.sight import Sight
 from statecore.state import Root
 from statecore.stream import Stream, StreamName
 from statecore.streams import Streams
@@ -43,9 +43,6 @@ _BY_THE_STORE: Final = {
 }
 _RECORDED: Final = (Permission.ERASE, Permission.EXPORT, Permission.KEYS, Permission.AUDIT)
 _READS: Final = (Permission.READ, Permission.HISTORY)
-
-Sees: TypeAlias = Callable[[str], bool]
-"""Tells whether a key may be seen."""
 
 
 class Request(NamedTuple):
@@ -240,7 +237,7 @@ class Guard:
         if authority is None or (policy is None and not authority.limits):
             return
         request = self.request(operation, key)
-        if whole or key is None or not self._allows(policy, operation, key):
+        if whole or key is None or not self.allows(policy, operation, key):
             self._gate.decide(policy, authority, request, whole=whole)
         level = "none" if policy is None else policy.record_reads
         if level != "none" and operation in _READS and self._gate.witness is not None:
@@ -271,7 +268,7 @@ class Guard:
         request = Request(operation, agent_id or self._agent_id, branch, pattern)
         self._gate.decide(policy, authority, request, whole=True)
 
-    def sight(self, operation: Permission, *, blind: bool = False) -> Sees | None:
+    def sight(self, operation: Permission, *, blind: bool = False) -> Sight | None:
         """Return what tells which keys may be seen; ``None`` where all may, unasked.
 
         Raises:
@@ -282,7 +279,7 @@ class Guard:
             return None
         if not blind:
             self.require(operation)
-        return lambda key: self._allows(policy, operation, key)
+        return _Sight(self, policy, operation)
 
     def require_fork(self, name: str, *, is_past: bool = False) -> None:
         """Refuse a branch on which one could see what may not be seen here.
@@ -318,7 +315,7 @@ class Guard:
             if by_branch or known != relevant(by, fork):
                 self._gate.decide(policy, authority, self.request(operation), whole=True)
 
-    def _allows(self, policy: Policy | None, operation: Permission, key: str) -> bool:
+    def allows(self, policy: Policy | None, operation: Permission, key: str) -> bool:
         """Tell whether something may be done to a key; what was decided before is at hand."""
         of, decided = self._decided
         if policy is not of or len(decided) > _DECIDED_MAX:
@@ -332,21 +329,25 @@ class Guard:
             decided[operation, key] = known
         return known
 
+    def allows_some(
+        self, policy: Policy | None, operation: Permission, *, whole: bool = False
+    ) -> bool:
+        """Tell whether something may be done to some key at all, or to the whole."""
+        assert self._authority is not None, "who guards nothing does not ask"
+        request = self.request(operation)
+        return bool(decision_on(policy, self._authority, request, whole=whole))
 
-def shown(change: Change, sees: Sees | None) -> Change:
-    """Return what may be seen of a change."""
-    if sees is None or all(map(sees, change.operations)):
-        return change
-    seen = {key: operation for key, operation in change.operations.items() if sees(key)}
-    return Change(seen, change.cleared)
 
+class _Sight(NamedTuple):
+    guard: Guard
+    policy: Policy | None
+    operation: Permission
 
-def told(event: Event, sees: Sees | None) -> Event | None:
-    """Return what may be told of an event; ``None`` where it did nothing that may be seen."""
-    change = shown(event.change, sees)
-    if change is event.change:
-        return event
-    if not change.touches_anything:
-        return None
-    touched = {key: at for key, at in event.touched.items() if key in change.operations}
-    return replace(event, change=change, touched=touched, is_filtered=True)
+    def __call__(self, key: str, /) -> bool:
+        return self.guard.allows(self.policy, self.operation, key)
+
+    def is_whole(self) -> bool:
+        return self.guard.allows_some(self.policy, self.operation, whole=True)
+
+    def is_any(self) -> bool:
+        return self.guard.allows_some(self.policy, self.operation)

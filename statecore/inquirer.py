@@ -24,13 +24,13 @@ from statecore.errors import (
     Path,
 )
 from statecore.events import Event, EventType
-from statecore.gate import Sees, shown
 from statecore.moments import Point
 from statecore.packed import Packed, thaw
 from statecore.paths import brought_in, find_text, same_at
 from statecore.policy import Permission
 from statecore.register import branch_key, entry, is_open
 from statecore.resolver import StateResolver
+from statecore.sight import Sees, shown
 from statecore.state import Root, values_of
 from statecore.stream import Stream, StreamName
 from statecore.taking_back import change_of
@@ -154,11 +154,22 @@ class StateInquirer(StateResolver):
         return await self._engine.waiter.away(bisect, states, *versions, predicate, dict(steps))
 
     async def cursor(self, at: Point | None = None) -> Cursor:
-        """Return a cursor at a moment, that steps from version to version, either way."""
+        """Return a cursor at a moment, that steps from version to version, either way.
+
+        Permission is asked for again at each step.
+        """
         await self._load()
-        sees = self._guard.sight(Permission.HISTORY)
+        self._guard.require(Permission.HISTORY)
         root = self._engine.timeline.root_at(self._stream, self._version(at))
-        return Cursor(self._engine, self._stream, root, partial(self._state, sees=sees))
+        return Cursor(self._engine, self._stream, root, self._state_of_the_past)
+
+    def _state_of_the_past(self, root: Root) -> AgentState:
+        """Return what may be seen now of a state that was.
+
+        Raises:
+            AccessDenied: nothing may be.
+        """
+        return self._state(root, self._guard.sight(Permission.HISTORY))
 
     async def what_if(
         self,

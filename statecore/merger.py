@@ -11,7 +11,7 @@ from statecore.ancestry import Ancestry, moment_of, past_of
 from statecore.appends import Source, WriteOptions
 from statecore.errors import Conflict, InputError, MergeConflict
 from statecore.events import EventType
-from statecore.gate import Guard, Sees
+from statecore.gate import Guard
 from statecore.merges import (
     MergeResult,
     OnConflict,
@@ -27,6 +27,7 @@ from statecore.moments import Point
 from statecore.packed import Packed
 from statecore.policy import Permission
 from statecore.register import RESOLUTION, branch_key
+from statecore.sight import Sees
 from statecore.state import Root
 from statecore.stream import MAIN, StreamName
 from statecore.taking_back import Past, last_act

@@ -19,7 +19,6 @@ from statecore.codec import read_time
 from statecore.diff import difference
 from statecore.errors import Conflict, InputError, Path, Violation
 from statecore.events import Event, to_time
-from statecore.gate import Sees
 from statecore.json_schema import JsonSchema
 from statecore.judge import checks_of, names_by, whole
 from statecore.moments import Point, Position
@@ -29,6 +28,7 @@ from statecore.policy import Permission
 from statecore.references import OnDelete
 from statecore.register import CONSTRAINT, REFERENCE, REGISTER, RULES, SCHEMA
 from statecore.rulebook import RecordedSchema, Rulebook, is_of_rules
+from statecore.sight import Sees
 from statecore.state import Root
 from statecore.stream import MAIN, StreamName
 from statecore.transaction import Transaction

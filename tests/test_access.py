@@ -783,6 +783,91 @@ def test_a_forbidden_key_refuses_a_transaction_whole(shared: BlockingStore) -> N
     assert agent.get_state("public/a") == 2
 
 
+def test_why_a_state_was_cleared_is_told_to_who_may_see_all_of_it(store: BlockingStore) -> None:
+    owner = store.manager("x", actor="root")
+    owner.set_state("public/a", 1, reason="seen")
+    owner.set_state("secret/b", 1)
+    owner.clear_state(reason=SECRET, cause=SECRET, metadata={"why": SECRET})
+    owner.tag("before", 1, reason=SECRET, metadata={"why": SECRET})
+    owner.tag("plain", 1)
+    store.keys.rotate_data("x", reason=SECRET)
+    with owner.transaction(reason=SECRET) as tx:
+        tx.clear()
+        tx.set("secret/b", 2)
+    with owner.transaction(reason="seen") as tx:
+        tx.clear()
+        tx.set("public/a", 2)
+    narrow = owner.restricted(keys=["public/*"])
+    whole = owner.restricted(operations=["history"])
+    root = store.as_principal("root")
+
+    def told(agent: BlockingManager) -> list[Any]:
+        assert [agent.at(event.version).event for event in agent.history()] == [*agent.history()]
+        return [
+            (event.version, event.change.cleared, event.reason, event.is_filtered)
+            for event in agent.history()
+        ]
+
+    assert [*whole.history()] == [*owner.history()]
+    assert SECRET not in repr([*narrow.history()])
+    before = told(narrow)
+    root.access.set_policy(policy(permit("ada", "history", keys=("public/*",)), permit("b*", "*")))
+
+    assert (
+        before
+        == told(root.manager("x").restricted("ada"))
+        == [
+            (1, False, "seen", False),
+            (3, True, None, True),
+            (4, False, None, True),
+            (5, False, None, False),
+            (6, False, None, True),
+            (7, True, None, True),
+            (8, True, "seen", True),
+        ]
+    )
+    assert [*root.manager("x").history()] == [*store.as_principal("bob").manager("x").history()]
+    assert {event.is_filtered for event in root.manager("x").history()} == {False}
+
+
+def test_who_may_only_audit_is_told_of_no_clear_or_tag_what_it_was(store: BlockingStore) -> None:
+    owner = store.manager("x", actor="root")
+    owner.set_state("a", SECRET)
+    owner.tag(SECRET, 1, reason=SECRET, metadata={"why": SECRET})
+    owner.branch("idea").set_state("b", 1)
+    owner.merge("idea")
+    owner.clear_state(reason=SECRET, cause=SECRET)
+    owner.undo()
+    store.as_principal("root").access.set_policy(policy(permit("eve", "audit")))
+
+    events = [each.event for each in store.as_principal("eve").audit(agent="x") if each.event]
+
+    assert SECRET not in repr(events)
+    assert {event.actor for event in events} == {"root"}
+    for event in events:
+        assert (event.change, event.parents, event.takes_back) == (EMPTY, (), ())
+        assert event.is_filtered
+
+
+def test_a_cursor_asks_at_each_step(store: BlockingStore) -> None:
+    agent = store.manager("x")
+    for value in (1, SECRET, SECRET + "2"):
+        agent.set_state("k", value)
+        agent.set_state("public/a", value)
+    held = agent.cursor(1)
+    root = store.as_principal("root")
+
+    root.access.set_policy(policy(permit("anonymous", "history", keys=("public/*",))))
+    assert held.forward(3).data == {"public/a": SECRET}
+    root.access.set_policy(policy())
+    for step in (held.forward, held.back, lambda: held.state, lambda: held.event):
+        with pytest.raises(AccessDenied):
+            step()
+    root.access.set_policy(None)
+
+    assert held.forward().data.keys() == {"k", "public/a"}
+
+
 def test_a_conflict_does_not_tell_what_may_not_be_read(shared: BlockingStore) -> None:
     agent = shared.as_principal("ada").manager("x")
 

@@ -63,6 +63,7 @@ ROOMS = [
     "appends",
     "conflicts",
     "judge",
+    "sight",
     "gate",
     "scribe",
     "log",
