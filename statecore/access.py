@@ -307,13 +307,26 @@ def _ordered(*signs: int) -> Any:
     return test
 
 
+def _equals(value: Value, other: Value) -> bool | None:
+    """Tell whether two are the same; ``None`` where they are of unlike types: 1, "1" and 1.0."""
+    return same(value, other) if type(value) is type(other) or other is None else None
+
+
+def _differs(value: Value, other: Value) -> bool | None:
+    equal = _equals(value, other)
+    return None if equal is None else not equal
+
+
 def _among(value: Value, values: Value) -> bool | None:
-    return any(same(value, each) for each in values) if isinstance(values, list) else None
+    if not isinstance(values, list):
+        return None
+    found = {_equals(value, each) for each in values}
+    return True if True in found else None if None in found else False
 
 
 _TESTS: Final[dict[str, Any]] = {
-    "equals": same,
-    "differs": lambda value, other: not same(value, other),
+    "equals": _equals,
+    "differs": _differs,
     "among": _among,
     "has": lambda value, other: _among(other, value),
     "at_least": _ordered(0, 1),

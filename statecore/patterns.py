@@ -5,7 +5,7 @@ Where it can't be told, it is not told: what is said to hold all does, what may 
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
+from fnmatch import fnmatchcase, translate
 from re import split
 from typing import Final
 
@@ -31,6 +31,11 @@ def may_meet(one: str, other: str) -> bool:
     (begin, *_, end), (other_begin, *_, other_end) = split(_SPECIAL, one), split(_SPECIAL, other)
     ends = "]" in end or "]" in other_end or end.endswith(other_end) or other_end.endswith(end)
     return ends and (begin.startswith(other_begin) or other_begin.startswith(begin))
+
+
+def fits_nothing(pattern: str) -> bool:
+    """Tell whether no text fits a pattern, as none does ``[9-0]``."""
+    return "(?!)" in translate(pattern)  # an empty range; what looks so in a pattern is escaped
 
 
 def _is_plain(pattern: str) -> bool:

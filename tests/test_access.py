@@ -41,7 +41,7 @@ from statecore.access import FULL, Limit
 from statecore.errors import Conflict, NewerFormat
 from statecore.gate import Request
 from statecore.ledger import Ledger
-from statecore.patterns import holds_all, may_meet
+from statecore.patterns import fits_nothing, holds_all, may_meet
 from statecore.policy import ON_KEYS, policy_from, policy_of, record_of
 from tests.conftest import KEY, Clock, environment, opening
 
@@ -209,13 +209,14 @@ def test_what_is_allowed_to_the_whole_is_allowed_to_each_key(
 
 
 LETTERS = st.text("ab[]!/", max_size=4)
-GLOBS = st.text("ab[]!/*?", max_size=5)
+GLOBS = st.text("ab-[]!/*?", max_size=6)
 
 
 @given(GLOBS, GLOBS, LETTERS)
 def test_what_is_told_of_two_patterns_holds_of_each_key(one: str, other: str, key: str) -> None:
     fits_one, fits_other = fnmatchcase(key, one), fnmatchcase(key, other)
 
+    assert not (fits_one and fits_nothing(one))
     assert not (holds_all(one, other) and fits_other and not fits_one)
     assert may_meet(one, other) or not (fits_one and fits_other)
     assert may_meet(one, other) == may_meet(other, one)
@@ -283,13 +284,24 @@ def test_roles_come_with_roles_and_by_the_policy() -> None:
         (Condition("principal.level", "below", 4.5), True),
         (Condition("principal.level", "at_most", "4"), None),
         (Condition("principal.level", "equals", 3), True),
-        (Condition("principal.level", "equals", 3.0), False),
-        (Condition("principal.flag", "equals", 1), False),
+        (Condition("principal.level", "equals", 4), False),
+        (Condition("principal.level", "equals", 3.0), None),
+        (Condition("principal.level", "equals", "3"), None),
+        (Condition("principal.level", "equals", None), False),
+        (Condition("principal.flag", "equals", 1), None),
+        (Condition("principal.unset", "equals", 1), None),
+        (Condition("principal.unset", "equals", None), True),
         (Condition("principal.flag", "at_least", 0), None),
         (Condition("principal.level", "among", [1, 3]), True),
+        (Condition("principal.level", "among", [1, 2]), False),
+        (Condition("principal.level", "among", [1, "3"]), None),
+        (Condition("principal.level", "among", []), False),
         (Condition("principal.level", "differs", 4), True),
+        (Condition("principal.level", "differs", "4"), None),
+        (Condition("principal.level", "differs", None), True),
         (Condition("principal.groups", "has", "x"), True),
         (Condition("principal.groups", "has", "z"), False),
+        (Condition("principal.groups", "has", 1), None),
         (Condition("principal.level", "has", "z"), None),
         (Condition("principal.nothing", "equals", None), None),
         (Condition("principal.nothing", "differs", 1), None),
@@ -303,9 +315,8 @@ def test_roles_come_with_roles_and_by_the_policy() -> None:
 def test_a_condition_that_cannot_be_told_never_helps(
     condition: Condition, holds: bool | None
 ) -> None:
-    principal = Principal(
-        "ada", (), {"level": 3, "flag": True, "groups": ["x", "y"], "nan": float("nan")}
-    )
+    known = {"level": 3, "flag": True, "unset": None, "groups": ["x", "y"], "nan": float("nan")}
+    principal = Principal("ada", (), known)
     authority = FULL.narrowed(principal, attributes={"purpose": "audit"})
     place = {"agent_id": "ada", "branch": "main", "key": "a"}
     permits = policy(permit("ada", "read", when=(condition,)))
@@ -349,6 +360,10 @@ def test_what_is_no_policy_is_refused(data: Any, why: str) -> None:
         ({"principals": []}, "whom it is about"),
         ({"operations": []}, "fits nothing"),
         ({"keys": []}, "fits nothing"),
+        ({"keys": ["a", "b/[9-0]*"]}, r"the pattern 'b/\[9-0\]\*' fits nothing"),
+        ({"principals": ["[z-a]"]}, "fits nothing"),
+        ({"agents": ["[z-a]"]}, "fits nothing"),
+        ({"branches": ["[z-a]"]}, "fits nothing"),
         ({"operations": ["fly"]}, "'fly' is none of"),
         ({"id": ""}, "an id of its own"),
         ({"when": [{"attribute": "time", "test": "above", "value": 1}]}, "an attribute is"),
