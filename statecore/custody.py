@@ -18,11 +18,13 @@ from statecore.engine import Engine
 from statecore.erasure import ended
 from statecore.errors import Damage, Erased, InputError, KeyFailure, StoreFailure
 from statecore.events import Birth, EventType, to_time
+from statecore.gate import Request
 from statecore.keys import KeyProvider, WrappedKey, provider_of
 from statecore.keys.backup import open_contents, seal_contents
 from statecore.keys.files import write_private
 from statecore.keys.ring import LOG_EPOCH, LOG_STREAM
 from statecore.manager import Housekeeper
+from statecore.policy import Permission
 from statecore.recorders import EVERYTHING
 from statecore.stream import Stream, StreamName
 from statecore.waiting import run
@@ -52,7 +54,7 @@ class KeyReport:
 
 
 class KeyCustody:
-    """The keys of one store. Made by ``StateStore.keys``."""
+    """The keys of one store. Made by ``StateStore.keys``; each method asks for ``keys`` anew."""
 
     def __init__(
         self,
@@ -66,8 +68,13 @@ class KeyCustody:
         self._log = engine.streams.log
         self._ring = engine.streams.ring
 
+    def _require(self) -> None:
+        gate = self._engine.gate
+        gate.decide(gate.now(), self._authority, Request(Permission.KEYS))
+
     async def entries(self) -> list[KeyEntry]:
         """Return the data keys, those of the oldest streams first, the destroyed ones too."""
+        self._require()
         return await self._engine.waiter.away(self._entries)
 
     def _entries(self) -> list[KeyEntry]:
@@ -99,6 +106,7 @@ class KeyCustody:
     async def check(self) -> KeyReport:
         """Try every data key: whether it opens, and is the one that the log commits to; whether
         none is missing, and none is there that the log says was destroyed. Changes nothing."""
+        self._require()
         return await self._engine.waiter.away(self._check)
 
     def _check(self) -> KeyReport:
@@ -146,6 +154,7 @@ class KeyCustody:
             InputError: it is the key that the store has.
             DamagedRecord: a data key does not open; nothing was changed.
         """
+        self._require()
         return await self._engine.waiter.away(self._rotate, provider_of(key))
 
     def _rotate(self, provider: KeyProvider) -> int:
@@ -167,8 +176,9 @@ class KeyCustody:
             reason: why.
 
         Raises:
-            AccessDenied: ``keys`` is not permitted any more.
+            AccessDenied: ``keys`` is not permitted.
         """
+        self._require()
         who = self._authority.principals
         actor = actor or (who[0].id if who else None)
         manager = Housekeeper(self._engine, StreamName(agent_id), actor=actor)
@@ -199,6 +209,7 @@ class KeyCustody:
         Raises:
             InputError: there is a file of this name, or nobody to encrypt it to.
         """
+        self._require()
         work = partial(self._backup, Path(target), passphrase, recipients)
         return await self._engine.waiter.away(work)
 

@@ -1058,6 +1058,27 @@ def test_a_past_that_is_seen_in_part_is_no_present_elsewhere(store: BlockingStor
     assert agent.at().data == {"k": "masked", "mine": 2}
 
 
+def test_what_no_longer_fits_is_not_told_of_what_may_not_be_seen(store: BlockingStore) -> None:
+    owner = store.manager("x")
+    owner.set_state("secret", [1, 2, 3])
+    owner.set_state("own", [1])
+    with owner.transaction() as tx:
+        tx.extend("secret", [4])
+        tx.extend("own", [2])
+    owner.extend("own", [3])
+    store.as_principal("root").access.set_policy(
+        policy(permit("ada", "*"), forbid("ada", "read", "history", keys=("secret",)))
+    )
+    agent = store.as_principal("ada").manager("x")
+
+    made = agent.what_if("w", replace={1: {"secret": 5, "own": 1}, 2: EMPTY})
+
+    assert made.left_out == {
+        3: "it does not fit, and why may not be seen",
+        4: "extend needs a list, not int",
+    }
+
+
 def test_a_merge_that_is_refused_tells_of_no_key_that_may_not_be_read_there(
     store: BlockingStore,
 ) -> None:

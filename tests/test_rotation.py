@@ -272,7 +272,7 @@ def test_a_new_data_key_seals_what_comes_and_the_old_one_opens_what_was(
 
 
 def test_who_may_handle_the_keys_gives_new_ones_and_it_is_told_of_them(
-    store: statecore.BlockingStore, agent: statecore.BlockingManager
+    store: statecore.BlockingStore, agent: statecore.BlockingManager, tmp_path: Path
 ) -> None:
     agent.set_state("n", 1)
     agent.branch("idea").set_state("n", 2)
@@ -287,8 +287,15 @@ def test_who_may_handle_the_keys_gives_new_ones_and_it_is_told_of_them(
         bob.keys.rotate_data("agent-7")
     held = ada.keys
     root.access.set_policy(Policy(("root",)))
-    with pytest.raises(AccessDenied, match="ada may not keys"):
-        held.rotate_data("agent-7")
+    for call in (
+        lambda: held.rotate_data("agent-7"),
+        lambda: held.rotate(NEW),
+        lambda: held.backup(tmp_path / "keys.backup", passphrase="a"),
+        held.entries,
+        held.check,
+    ):
+        with pytest.raises(AccessDenied, match="ada may not keys"):
+            call()
 
     events = [each.event for each in root.audit() if each.event]
     assert [each.actor for each in events if each.type == EventType.REKEYED] == ["ada"] * 4
