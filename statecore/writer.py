@@ -204,6 +204,7 @@ class StateWriter(StateReader):
         source: Source | None = None,
     ) -> Awaitable[int]:
         append = self._append(change, options, reads, tag, source)
+        self._require_kind(append.actor)
         written = self._engine.waiter.write(append, self._engine.write_seconds)
         return self._told(written) if self._policies.root.cells or self._is_limited else written
 
@@ -221,7 +222,6 @@ class StateWriter(StateReader):
         append.source = source
         append.subject = self._subject
         append.authority = self._authority
-        self._require_kind(append.actor)
         return append
 
     def _rehearse(self, change: Change, options: WriteOptions, source: Source) -> None:

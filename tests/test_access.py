@@ -1058,6 +1058,19 @@ def test_a_past_that_is_seen_in_part_is_no_present_elsewhere(store: BlockingStor
     assert agent.at().data == {"k": "masked", "mine": 2}
 
 
+def test_a_rehearsal_asks_for_permissions_and_for_nobodys_name(store: BlockingStore) -> None:
+    board = store.manager("board", kind="shared", actor="x")
+    board.set_state("n", 1)
+    board.branch("idea").set_state("k", 1)
+    nameless = store.manager("board")
+
+    assert nameless.merge("idea", dry_run=True).change.operations.keys() == {"k"}
+    with pytest.raises(statecore.MissingActor):
+        nameless.merge("idea")
+    with pytest.raises(AccessDenied):
+        board.restricted(read_only=True).merge("idea", dry_run=True)
+
+
 def test_what_no_longer_fits_is_not_told_of_what_may_not_be_seen(store: BlockingStore) -> None:
     owner = store.manager("x")
     owner.set_state("secret", [1, 2, 3])
