@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Final, Self
 
 from statecore.errors import InputError
+from statecore.patterns import holds_all, may_meet
 from statecore.policy import (
     ANY,
     NOBODY,
@@ -41,7 +42,7 @@ class Limit:
         """Tell whether something is within the limit; without a key, whether some key may be."""
         if self.operations is not None and operation not in self.operations:
             return False
-        return self.keys is None or _covers(
+        return self.keys is None or _covers_keys(
             self.keys, key, permits=True, operation=operation, whole=whole
         )
 
@@ -110,7 +111,7 @@ class Context:
     key: str | None = None
     """``None`` is some key, for an operation that is decided for each key."""
     whole: bool = False
-    """Whether ``None`` is every key instead."""
+    """Whether ``None`` is every key instead, and a key is a pattern: every key that fits it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,12 +188,13 @@ def _concerns(
     if not _is_about(rule, principal):
         return False
     permits, whole = rule.effect != _FORBID, context.whole
-    places = [(rule.agents, context.agent_id), (rule.branches, context.branch)]
-    if with_key:
-        places.append((rule.keys, context.key))
-    for patterns, value in places:
+    for patterns, value in ((rule.agents, context.agent_id), (rule.branches, context.branch)):
         if not _covers(patterns, value, permits=permits, operation=operation, whole=whole):
             return False
+    if with_key and not _covers_keys(
+        rule.keys, context.key, permits=permits, operation=operation, whole=whole
+    ):
+        return False
     for condition in rule.when:
         if "key" in _named(condition) and not with_key:
             continue
@@ -228,6 +230,20 @@ def _covers(
     return (operation in ON_KEYS and not whole) if permits else whole
 
 
+def _covers_keys(
+    patterns: Iterable[str],
+    key: str | None,
+    *,
+    permits: bool,
+    operation: Permission,
+    whole: bool,
+) -> bool:
+    """Tell whether patterns cover a key, or what is meant by ``None``, or by a pattern."""
+    if key is None or not whole:
+        return _covers(patterns, key, permits=permits, operation=operation, whole=whole)
+    return any((holds_all if permits else may_meet)(each, key) for each in patterns)
+
+
 def _holds(
     condition: Condition,
     operation: Permission,
@@ -237,7 +253,7 @@ def _holds(
     permits: bool,
 ) -> bool | None:
     """Tell whether a condition holds; ``None`` where that can't be told."""
-    places = {"agent": context.agent_id, "branch": context.branch, "key": context.key}
+    places = _places(context)
     if any(name in places and places[name] is None for name in _named(condition)):
         # Of some key a permit may hold, and a forbid need not; of all it is the other way round.
         some = operation in ON_KEYS and not context.whole
@@ -250,6 +266,12 @@ def _holds(
     return _TESTS[condition.test](value, other) if is_there else None
 
 
+def _places(context: Context) -> dict[str, str | None]:
+    """Return the attributes that say where something is done."""
+    key = None if context.whole else context.key  # a pattern is no one key
+    return {"agent": context.agent_id, "branch": context.branch, "key": key}
+
+
 def _named(condition: Condition) -> list[str]:
     """Return the attributes that a condition looks at."""
     return [condition.attribute] + ([] if condition.other is None else [condition.other])
@@ -259,7 +281,7 @@ def _attribute(name: str, principal: Principal, context: Context) -> tuple[bool,
     """Return whether there is an attribute, and its value."""
     if name == "principal.id":
         return True, principal.id
-    places = {"agent": context.agent_id, "branch": context.branch, "key": context.key}
+    places = _places(context)
     if name in places:
         return places[name] is not None, places[name]
     whose, _, attribute = name.partition(".")
@@ -285,13 +307,26 @@ def _ordered(*signs: int) -> Any:
     return test
 
 
+def _equals(value: Value, other: Value) -> bool | None:
+    """Tell whether two are the same; ``None`` where they are of unlike types: 1, "1" and 1.0."""
+    return same(value, other) if type(value) is type(other) or other is None else None
+
+
+def _differs(value: Value, other: Value) -> bool | None:
+    equal = _equals(value, other)
+    return None if equal is None else not equal
+
+
 def _among(value: Value, values: Value) -> bool | None:
-    return any(same(value, each) for each in values) if isinstance(values, list) else None
+    if not isinstance(values, list):
+        return None
+    found = {_equals(value, each) for each in values}
+    return True if True in found else None if None in found else False
 
 
 _TESTS: Final[dict[str, Any]] = {
-    "equals": same,
-    "differs": lambda value, other: not same(value, other),
+    "equals": _equals,
+    "differs": _differs,
     "among": _among,
     "has": lambda value, other: _among(other, value),
     "at_least": _ordered(0, 1),

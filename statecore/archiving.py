@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
+from statecore.access import Authority
 from statecore.appends import Append, Source, WriteOptions
 from statecore.change import EMPTY
 from statecore.codec.cut import cut, mend
@@ -25,7 +26,8 @@ from statecore.errors import (
     VersionNotFound,
 )
 from statecore.events import Archive, Birth, EventType
-from statecore.manager import StateManager
+from statecore.gate import Request
+from statecore.manager import Housekeeper
 from statecore.moments import Point, version_of
 from statecore.policy import Permission
 from statecore.recorders import Row
@@ -35,7 +37,6 @@ from statecore.state import Root, empty, fold
 from statecore.stream import MAIN, Stream, StreamName
 from statecore.values import check_text
 from statecore.waiting import run
-from statecore.warden import StoreAccess
 
 if TYPE_CHECKING:
     from statecore.store import StateStore
@@ -66,10 +67,10 @@ class _Store(Protocol):
     """A store, as archiving knows it."""
 
     _engine: Engine
+    _authority: Authority
 
-    @property
-    def access(self) -> StoreAccess:
-        """Who may do what."""
+    def _own_actor(self) -> str | None:
+        """Return who has the store, if a principal does."""
 
 
 class _ManyAgents(_Store, Protocol):
@@ -88,10 +89,8 @@ class _Nothing(InputError):
     """There is nothing to archive before that moment."""
 
 
-class _Housekeeper(StateManager):
+class _Archivist(Housekeeper):
     """A manager by which archiving looks for itself."""
-
-    _is_of_the_house = True
 
     async def look(self) -> tuple[Stream, list[int]]:
         """Return the stream, up to date, and at which of its versions branches begin.
@@ -131,7 +130,8 @@ class StoreArchiving:
             agent_id: whose state.
             before: a version, a time, a tag or a position: the state at that moment stays.
             to: the archive, a file that is not there yet. What is in it is sealed.
-            actor: who does it; a shared state must be told.
+            actor: who does it, which a shared state must be told; where a principal does, its id
+                by default.
             reason: why.
 
         Raises:
@@ -143,23 +143,26 @@ class StoreArchiving:
             WrongExpectedVersion: it was archived or erased meanwhile.
             StoreFull, StoreReadOnly: the file can't be written.
         """
-        self.access.require(Permission.ERASE, agent_id)
-        engine = self._engine
+        engine, actor = self._engine, actor or self._own_actor()
+        wanted = Request(Permission.ERASE, agent_id)
+        engine.gate.decide(engine.gate.now(), self._authority, wanted)
         if engine.streams.log.upkeep is None:
             raise InputError("only a store in a SQLite file can be archived")
-        keeper = _Housekeeper(engine, StreamName(agent_id), actor=actor)
+        keeper = _Archivist(engine, StreamName(agent_id), actor=actor)
         work = _Work(engine, *await keeper.look(), before, Path(to))
         await engine.waiter.away(work.write)
         try:
             options: WriteOptions = {"reason": reason or work.text, "expected_version": work.seen}
             append = Append(work.stream, partial(_ended, work.stream), EMPTY, options, actor=actor)
-            append.source = work.source
+            append.source, append.authority = work.source, self._authority
             version = await engine.waiter.write(append, engine.write_seconds)
         except OutcomeUnknown:
+            engine.gate.note(self._authority, wanted)
             raise  # it may be done, and then the archive is needed
         except StatecoreError:
             work.discard()
             raise  # whatever else ends this, the event may be on its way all the same
+        engine.gate.note(self._authority, wanted)
         return work.result(version)
 
     async def archive_all(
@@ -182,10 +185,13 @@ class StoreArchiving:
             reason: why.
 
         Raises:
-            as ``archive`` does. What was archived until then stays so.
+            as ``archive`` does. What was archived until then stays so; where ``erase`` is not
+            permitted of one of them, none is.
         """
-        done = []
-        for birth in await self.agents():
+        done, gate, births = [], self._engine.gate, await self.agents()
+        for birth in births:
+            gate.decide(gate.now(), self._authority, Request(Permission.ERASE, birth.agent_id))
+        for birth in births:
             if birth.branch == MAIN:
                 stream_id = self._engine.streams.id_of(StreamName(birth.agent_id))
                 version = self._engine.streams.log.version(stream_id)

@@ -10,10 +10,11 @@ from statecore.access import Authority
 from statecore.change import EMPTY
 from statecore.errors import Damage
 from statecore.events import Event
-from statecore.gate import Gate, Guard, told
+from statecore.gate import Gate, Guard
 from statecore.packed import thaw
 from statecore.policy import Permission
 from statecore.register import REGISTER, branch_key, branch_names
+from statecore.sight import told, without_why
 from statecore.stream import Stream, StreamName
 from statecore.streams import Streams
 
@@ -110,6 +111,5 @@ class StreamsOpener:
 
 def _without_content(event: Event) -> Event:
     """Return who did something, when, and of which kind; none of what, nor why."""
-    return replace(
-        event, change=EMPTY, touched={}, metadata={}, reason=None, cause=None, is_filtered=True
-    )
+    bare = without_why(event, EMPTY)
+    return replace(bare, tag=None, parents=(), takes_back=(), is_filtered=True)

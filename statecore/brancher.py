@@ -81,8 +81,11 @@ class StateBrancher(StateWriter):
             if not create:
                 raise BranchNotFound(f"{self.agent_id} has no branch {name!r}")
             await self._load()
-            self._guard.require_fork(name)
-            fork = self._moment(self._version(at))
+            self._guard.require_fork(name)  # first: who may not is told of no tag
+            version = self._version(at)
+            if version != self._stream.root.version:
+                self._guard.require_fork(name, is_past=True)
+            fork = self._moment(version)
 
             def make(old: Value) -> Value:
                 if is_open(old):

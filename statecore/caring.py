@@ -105,7 +105,12 @@ class StoreCare:
 
     @property
     def last_check(self: _Store) -> CheckReport | None:
-        """What the last check came to, also one that the store did by itself."""
+        """What the last check came to, also one that the store did by itself.
+
+        Raises:
+            AccessDenied: ``audit`` is not permitted.
+        """
+        self.access.require(Permission.AUDIT)
         return self._parts.care.last_check
 
     async def rebuild(self: _Store, *, only_check: bool = False) -> Rebuilt:
@@ -117,8 +122,10 @@ class StoreCare:
             only_check: replace nothing.
 
         Raises:
+            AccessDenied: ``audit`` is not permitted.
             InputError: this store keeps nothing beside its events.
         """
+        self.access.require(Permission.AUDIT)
 
         def work() -> Rebuilt:
             return self._parts.care.rebuild(only_check=only_check)
@@ -126,7 +133,13 @@ class StoreCare:
         return await self._engine.waiter.away(work)
 
     async def sizes(self: _Store) -> StoreSizes:
-        """Return what takes how many bytes: by table, and by state."""
+        """Return what takes how many bytes: by table, and by state.
+
+        Raises:
+            AccessDenied: ``audit`` is not permitted.
+            InputError: this store is in no file.
+        """
+        self.access.require(Permission.AUDIT)
         return await self._engine.waiter.away(self._parts.care.sizes)
 
     async def key_sizes(self: _Store, agent_id: str, *, branch: str = MAIN) -> list[KeySize]:
@@ -142,8 +155,10 @@ class StoreCare:
         other writers wait. Killed at any moment, nothing is lost.
 
         Raises:
+            AccessDenied: ``audit`` is not permitted.
             StoreFull: there is not enough space to do it; nothing was changed.
         """
+        self.access.require(Permission.AUDIT)
         return await self._engine.waiter.away(self._parts.care.compact)
 
 

@@ -24,7 +24,7 @@ class Cursor:
         root: Root,
         state: Callable[[Root], AgentState],
     ) -> None:
-        """Make a cursor; ``state`` returns what may be seen of a root."""
+        """Make a cursor; ``state`` returns what may be seen of a root, or refuses it."""
         self._state = state
         self._timeline = engine.timeline
         self._streams = engine.streams

@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
+from statecore.access import FULL, Authority
 from statecore.appends import Append, Source, WriteOptions
 from statecore.change import EMPTY
 from statecore.codec import read_epoch, read_time
@@ -17,11 +18,13 @@ from statecore.engine import Engine
 from statecore.erasure import ended
 from statecore.errors import Damage, Erased, InputError, KeyFailure, StoreFailure
 from statecore.events import Birth, EventType, to_time
+from statecore.gate import Request
 from statecore.keys import KeyProvider, WrappedKey, provider_of
 from statecore.keys.backup import open_contents, seal_contents
 from statecore.keys.files import write_private
 from statecore.keys.ring import LOG_EPOCH, LOG_STREAM
-from statecore.manager import StateManager
+from statecore.manager import Housekeeper
+from statecore.policy import Permission
 from statecore.recorders import EVERYTHING
 from statecore.stream import Stream, StreamName
 from statecore.waiting import run
@@ -51,16 +54,27 @@ class KeyReport:
 
 
 class KeyCustody:
-    """The keys of one store. Made by ``StateStore.keys``."""
+    """The keys of one store. Made by ``StateStore.keys``; each method asks for ``keys`` anew."""
 
-    def __init__(self, engine: Engine, births: Callable[[], Iterator[Birth]]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        births: Callable[[], Iterator[Birth]],
+        authority: Authority = FULL,
+    ) -> None:
         self._engine = engine
+        self._authority = authority
         self._births = births
         self._log = engine.streams.log
         self._ring = engine.streams.ring
 
+    def _require(self) -> None:
+        gate = self._engine.gate
+        gate.decide(gate.now(), self._authority, Request(Permission.KEYS))
+
     async def entries(self) -> list[KeyEntry]:
         """Return the data keys, those of the oldest streams first, the destroyed ones too."""
+        self._require()
         return await self._engine.waiter.away(self._entries)
 
     def _entries(self) -> list[KeyEntry]:
@@ -92,6 +106,7 @@ class KeyCustody:
     async def check(self) -> KeyReport:
         """Try every data key: whether it opens, and is the one that the log commits to; whether
         none is missing, and none is there that the log says was destroyed. Changes nothing."""
+        self._require()
         return await self._engine.waiter.away(self._check)
 
     def _check(self) -> KeyReport:
@@ -139,6 +154,7 @@ class KeyCustody:
             InputError: it is the key that the store has.
             DamagedRecord: a data key does not open; nothing was changed.
         """
+        self._require()
         return await self._engine.waiter.away(self._rotate, provider_of(key))
 
     def _rotate(self, provider: KeyProvider) -> int:
@@ -153,8 +169,19 @@ class KeyCustody:
 
         What was sealed before stays as readable as it was, by the keys it was sealed with. An event
         on each branch that was written to says when, by whom and why.
+
+        Args:
+            agent_id: whose.
+            actor: who does it; where a principal does, its id by default.
+            reason: why.
+
+        Raises:
+            AccessDenied: ``keys`` is not permitted.
         """
-        manager = StateManager(self._engine, StreamName(agent_id), actor=actor)
+        self._require()
+        who = self._authority.principals
+        actor = actor or (who[0].id if who else None)
+        manager = Housekeeper(self._engine, StreamName(agent_id), actor=actor)
         done = []
         for name in await manager.branches_ever():
             stream = self._engine.streams.open(name)
@@ -165,6 +192,7 @@ class KeyCustody:
             options: WriteOptions = {"actor": actor, "reason": reason}
             append = Append(stream, partial(_erased, stream), EMPTY, options, actor=actor)
             append.source = Source(EventType.REKEYED)
+            append.authority = self._authority
             await self._engine.waiter.write(append, self._engine.write_seconds)
             done.append(name.branch)
         return done
@@ -181,6 +209,7 @@ class KeyCustody:
         Raises:
             InputError: there is a file of this name, or nobody to encrypt it to.
         """
+        self._require()
         work = partial(self._backup, Path(target), passphrase, recipients)
         return await self._engine.waiter.away(work)
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from statecore.engine import Engine
-from statecore.manager import StateManager
+from statecore.manager import Housekeeper, StateManager
 from statecore.parts import Parts
 from statecore.policy import Permission
 from statecore.stream import StreamName
@@ -39,12 +39,6 @@ class _Store(Protocol):
         """Return who has the store, if a principal does."""
 
 
-class _Housekeeper(StateManager):
-    """A manager by which erasing looks for itself."""
-
-    _is_of_the_house = True
-
-
 class StoreErasing:
     """The part of ``StateStore`` that erases."""
 
@@ -67,7 +61,7 @@ class StoreErasing:
         """
         self.access.require(Permission.ERASE, agent_id)
         whose = StreamName(self.manager(agent_id).agent_id)
-        branches = await _Housekeeper(self._engine, whose).branches_ever()
+        branches = await Housekeeper(self._engine, whose).branches_ever()
         found = [self._engine.streams.id_of(name) for name in branches]
         await _erase(self._engine, lambda: found, actor or self._own_actor(), reason)
 

@@ -146,7 +146,7 @@ class Event:
     parents: tuple[Moment, ...] = ()
     takes_back: tuple[int, ...] = ()
     is_filtered: bool = False
-    """Whether it changed keys, too, that the handle it was read by may not read."""
+    """Whether there is more to it, such as keys, that the handle it was read by may not see."""
 
     def __str__(self) -> str:
         who = f" {printable(self.actor)}" if self.actor else ""

@@ -7,18 +7,18 @@ whoever set it. Reading is decided at the handle, by the policy as it was read w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol
 
 from statecore.access import Authority, Context, Decision, relevant, validate_access
 from statecore.appends import Append
 from statecore.change import Change
 from statecore.errors import AccessDenied
-from statecore.events import Event, EventType
+from statecore.events import EventType
 from statecore.operations import REMOVE, Remove
 from statecore.packed import to_bytes
-from statecore.policy import Permission, Policy, policy_from
+from statecore.policy import WHOLE, Permission, Policy, policy_from
 from statecore.register import REGISTER, RESOLUTION, branch_names
+from statecore.sight import Sight
 from statecore.state import Root
 from statecore.stream import Stream, StreamName
 from statecore.streams import Streams
@@ -37,10 +37,12 @@ _WITH_KEYS: Final = {
     EventType.REDONE: Permission.REVERT,
     EventType.RESTORED: Permission.REVERT,
 }
+_BY_THE_STORE: Final = {
+    EventType.ARCHIVED: Permission.ERASE,
+    EventType.REKEYED: Permission.KEYS,
+}
+_RECORDED: Final = (Permission.ERASE, Permission.EXPORT, Permission.KEYS, Permission.AUDIT)
 _READS: Final = (Permission.READ, Permission.HISTORY)
-
-Sees: TypeAlias = Callable[[str], bool]
-"""Tells whether a key may be seen."""
 
 
 class Request(NamedTuple):
@@ -125,8 +127,10 @@ class Gate:
         """
         durable = streams is self._streams
         root = root_of(self.stream) if durable else self._streams.refresh(self.stream)
-        if (not root.cells and not append.authority.limits) or append.stream.name == AUDIT_STREAM:
+        if not root.cells and not append.authority.limits:
             return
+        if not append.stream.name.agent_id and append.stream is not self.stream:
+            return  # a record of the store's own, which nobody can name
         policy = self.policy(root)
         for request in requests_of(append, change, before):
             self.decide(policy, append.authority, request)
@@ -142,6 +146,12 @@ class Gate:
         decision = decision_on(policy, authority, request, whole=whole)
         if not decision:
             self.deny(authority, request, decision)
+
+    def note(self, authority: Authority, request: Request) -> None:
+        """Take note of what was done, where a policy is set, and that is always recorded."""
+        is_recorded = request.operation in _RECORDED and self.now() is not None
+        if is_recorded and self.witness is not None:
+            self.witness.done(authority, request)
 
     def deny(self, authority: Authority, request: Request, decision: Decision) -> None:
         """Take note of a denial, and raise it."""
@@ -163,13 +173,17 @@ def decision_on(
 def requests_of(append: Append, change: Change, before: Mapping[str, object]) -> Iterator[Request]:
     """Yield all that an append does, as its stream and its contents tell."""
     agent_id, branch, _ = append.stream.name
+    kind = append.source.type if append.source else None
     if not agent_id:
         yield Request(Permission.POLICY)
+    elif kind in _BY_THE_STORE:  # as it was asked at the door
+        asked = _BY_THE_STORE[kind]
+        yield Request(asked, agent_id if asked in WHOLE else None)
     elif branch == REGISTER:
         for key in change.operations:
             yield _in_register(agent_id, key)
     else:
-        beside = _WITH_KEYS.get(append.source.type) if append.source else None
+        beside = _WITH_KEYS.get(kind) if kind else None
         if append.tag is not None:
             yield Request(Permission.TAG, agent_id, branch)
         elif not change.touches_anything:
@@ -223,13 +237,38 @@ class Guard:
         if authority is None or (policy is None and not authority.limits):
             return
         request = self.request(operation, key)
-        if whole or key is None or not self._allows(policy, operation, key):
+        if whole or key is None or not self.allows(policy, operation, key):
             self._gate.decide(policy, authority, request, whole=whole)
         level = "none" if policy is None else policy.record_reads
         if level != "none" and operation in _READS and self._gate.witness is not None:
             self._gate.witness.read(authority, request, by_key=level == "by-key")
 
-    def sight(self, operation: Permission, *, blind: bool = False) -> Sees | None:
+    def require_all(
+        self,
+        operation: Permission,
+        pattern: str,
+        *,
+        agent_id: str | None = None,
+        branch: str | None = None,
+    ) -> None:
+        """Refuse what may not be done to each key that fits a pattern, there or not.
+
+        Args:
+            operation: what.
+            pattern: of keys.
+            agent_id: whose; the same agent's where left out.
+            branch: on which branch; on each where left out.
+
+        Raises:
+            AccessDenied: says why.
+        """
+        authority, policy = self._authority, self._gate.now()
+        if authority is None or (policy is None and not authority.limits):
+            return
+        request = Request(operation, agent_id or self._agent_id, branch, pattern)
+        self._gate.decide(policy, authority, request, whole=True)
+
+    def sight(self, operation: Permission, *, blind: bool = False) -> Sight | None:
         """Return what tells which keys may be seen; ``None`` where all may, unasked.
 
         Raises:
@@ -240,10 +279,14 @@ class Guard:
             return None
         if not blind:
             self.require(operation)
-        return lambda key: self._allows(policy, operation, key)
+        return _Sight(self, policy, operation)
 
-    def require_fork(self, name: str) -> None:
+    def require_fork(self, name: str, *, is_past: bool = False) -> None:
         """Refuse a branch on which one could see what may not be seen here.
+
+        Args:
+            name: the branch.
+            is_past: whether it begins with a past state, which is the present one there.
 
         Raises:
             AccessDenied: says why.
@@ -253,7 +296,11 @@ class Guard:
             return
         there = Request(Permission.BRANCH, self._agent_id, name)
         self._gate.decide(policy, authority, there)
-        for operation in (Permission.READ, Permission.HISTORY):
+        shown = [(each, each) for each in _READS]
+        if is_past:
+            self.require(Permission.HISTORY)
+            shown.append((Permission.HISTORY, Permission.READ))
+        for operation, by in shown:
             here, fork = (
                 Context(policy, authority, self._agent_id, branch)
                 for branch in (self._branch, name)
@@ -265,10 +312,10 @@ class Guard:
                 for rule in rules
                 for each in rule.when
             )
-            if by_branch or known != relevant(operation, fork):
+            if by_branch or known != relevant(by, fork):
                 self._gate.decide(policy, authority, self.request(operation), whole=True)
 
-    def _allows(self, policy: Policy | None, operation: Permission, key: str) -> bool:
+    def allows(self, policy: Policy | None, operation: Permission, key: str) -> bool:
         """Tell whether something may be done to a key; what was decided before is at hand."""
         of, decided = self._decided
         if policy is not of or len(decided) > _DECIDED_MAX:
@@ -282,21 +329,25 @@ class Guard:
             decided[operation, key] = known
         return known
 
+    def allows_some(
+        self, policy: Policy | None, operation: Permission, *, whole: bool = False
+    ) -> bool:
+        """Tell whether something may be done to some key at all, or to the whole."""
+        assert self._authority is not None, "who guards nothing does not ask"
+        request = self.request(operation)
+        return bool(decision_on(policy, self._authority, request, whole=whole))
 
-def shown(change: Change, sees: Sees | None) -> Change:
-    """Return what may be seen of a change."""
-    if sees is None or all(map(sees, change.operations)):
-        return change
-    seen = {key: operation for key, operation in change.operations.items() if sees(key)}
-    return Change(seen, change.cleared)
 
+class _Sight(NamedTuple):
+    guard: Guard
+    policy: Policy | None
+    operation: Permission
 
-def told(event: Event, sees: Sees | None) -> Event | None:
-    """Return what may be told of an event; ``None`` where it did nothing that may be seen."""
-    change = shown(event.change, sees)
-    if change is event.change:
-        return event
-    if not change.touches_anything:
-        return None
-    touched = {key: at for key, at in event.touched.items() if key in change.operations}
-    return replace(event, change=change, touched=touched, is_filtered=True)
+    def __call__(self, key: str, /) -> bool:
+        return self.guard.allows(self.policy, self.operation, key)
+
+    def is_whole(self) -> bool:
+        return self.guard.allows_some(self.policy, self.operation, whole=True)
+
+    def is_any(self) -> bool:
+        return self.guard.allows_some(self.policy, self.operation)

@@ -24,19 +24,20 @@ from statecore.errors import (
     Path,
 )
 from statecore.events import Event, EventType
-from statecore.gate import Sees, shown
 from statecore.moments import Point
 from statecore.packed import Packed, thaw
 from statecore.paths import brought_in, find_text, same_at
 from statecore.policy import Permission
 from statecore.register import branch_key, entry, is_open
 from statecore.resolver import StateResolver
+from statecore.sight import Sees, shown
 from statecore.state import Root, values_of
 from statecore.stream import Stream, StreamName
 from statecore.taking_back import change_of
 from statecore.values import Value
 
 _NEARBY: Final = 4096  # versions: a key that is touched often is touched within so many
+_UNSEEN: Final = "it does not fit, and why may not be seen"
 _NOTHING: Final[Mapping[int, Change | Mapping[str, Value]]] = {}
 
 
@@ -154,11 +155,22 @@ class StateInquirer(StateResolver):
         return await self._engine.waiter.away(bisect, states, *versions, predicate, dict(steps))
 
     async def cursor(self, at: Point | None = None) -> Cursor:
-        """Return a cursor at a moment, that steps from version to version, either way."""
+        """Return a cursor at a moment, that steps from version to version, either way.
+
+        Permission is asked for again at each step.
+        """
         await self._load()
-        sees = self._guard.sight(Permission.HISTORY)
+        self._guard.require(Permission.HISTORY)
         root = self._engine.timeline.root_at(self._stream, self._version(at))
-        return Cursor(self._engine, self._stream, root, partial(self._state, sees=sees))
+        return Cursor(self._engine, self._stream, root, self._state_of_the_past)
+
+    def _state_of_the_past(self, root: Root) -> AgentState:
+        """Return what may be seen now of a state that was.
+
+        Raises:
+            AccessDenied: nothing may be.
+        """
+        return self._state(root, self._guard.sight(Permission.HISTORY))
 
     async def what_if(
         self,
@@ -181,10 +193,11 @@ class StateInquirer(StateResolver):
             until: up to which moment the rest is done again; all of it where left out.
 
         Raises:
+            AccessDenied: it would show what may not be seen here, of the past neither.
             BranchExists: there is a branch of this name.
         """
         await self._load()
-        self._guard.require_fork(name)
+        self._guard.require_fork(name, is_past=True)
         last = self._version(until)
         changed = {*skip, *replace}
         if not changed or not all(0 < version <= last for version in changed):
@@ -216,6 +229,7 @@ class StateInquirer(StateResolver):
     ) -> tuple[Change, dict[int, str]]:
         """Return what the events come to without some or with others, and which no longer fit."""
         state, left_out = dict(start), dict[int, str]()
+        sees = self._guard.sight(Permission.HISTORY, blind=True)
         for record in self._engine.timeline.records(self._stream, fork, last):
             if record.version in skip:
                 continue
@@ -226,7 +240,8 @@ class StateInquirer(StateResolver):
             try:
                 after = {k: op.apply(state.get(k)) for k, op in change.operations.items()}
             except OperationMismatch as error:
-                left_out[record.version] = str(error)
+                is_seen = sees is None or all(map(sees, change.operations))
+                left_out[record.version] = str(error) if is_seen else _UNSEEN
                 continue
             for key, packed in after.items():
                 if packed is None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, Self, Unpack
+from typing import Any, Final, Self, TypeAlias, Unpack
 
 from statecore.ancestry import Ancestry, moment_of, past_of
 from statecore.appends import Source, WriteOptions
 from statecore.errors import Conflict, InputError, MergeConflict
 from statecore.events import EventType
+from statecore.gate import Guard
 from statecore.merges import (
     MergeResult,
     OnConflict,
@@ -26,6 +27,7 @@ from statecore.moments import Point
 from statecore.packed import Packed
 from statecore.policy import Permission
 from statecore.register import RESOLUTION, branch_key
+from statecore.sight import Sees
 from statecore.state import Root
 from statecore.stream import MAIN, StreamName
 from statecore.taking_back import Past, last_act
@@ -34,6 +36,9 @@ from statecore.values import Value, pack
 from statecore.writer import ATTEMPTS_MAX
 
 NO_STRATEGIES: Final[Strategies] = {}
+
+_Origin: TypeAlias = tuple[Guard, Permission]
+"""Where values come from, and what it takes to see them there."""
 
 
 class StateMerger(StateValidator):
@@ -63,9 +68,11 @@ class StateMerger(StateValidator):
             on_conflict: what to do with conflicts.
             strategies: how to bring values together, before those recorded for the agent.
             reuse: decide conflicts as ``resolve(..., remember=True)`` decided the same before.
-            dry_run: return what would come of it, and record nothing.
+            dry_run: return what would come of it, and record nothing. It takes the same
+                permissions.
 
         Raises:
+            AccessDenied: a key that it changes may not be read there, or changed here.
             MergeConflict: with ``on_conflict="raise"``: says all that can't be reconciled.
         """
         source = await self._other(source)
@@ -74,8 +81,7 @@ class StateMerger(StateValidator):
         other = source._stream, source._engine.timeline.root_at(source._stream, source._version(at))
         rules = await self._rules(on_conflict, strategies, reuse=reuse)
         make = partial(self._plan_merge, other=other, rules=rules, on_conflict=on_conflict)
-        reads = partial(source._guard.require, reading)
-        return await self._carry_out(make, options, dry_run=dry_run, reads=reads)
+        return await self._carry_out(make, options, (source._guard, reading), dry_run=dry_run)
 
     async def _other(self, source: StateMerger | str) -> StateMerger:
         """Return another branch, by its name or its manager, loaded.
@@ -143,7 +149,12 @@ class StateMerger(StateValidator):
             until: ... up to this one.
             by: of this actor only.
             on_conflict, dry_run: as for ``merge``.
+
+        Raises:
+            AccessDenied: of a key that it changes the history may not be seen, or it may not be
+                changed.
         """
+        self._guard.require(Permission.HISTORY)
         self._require_told(on_conflict, NO_STRATEGIES, (self,), Permission.HISTORY)
         versions = [version] if version is not None else await self._versions(since, until, by)
         if version is not None and not 0 < version <= (await self._loaded()).version:
@@ -151,7 +162,7 @@ class StateMerger(StateValidator):
         rules = await self._rules(on_conflict, NO_STRATEGIES)
         source = Source(EventType.REVERTED, takes_back=tuple(versions))
         make = partial(self._plan_taking_back, source=source, rules=rules, on_conflict=on_conflict)
-        return await self._carry_out(make, options, dry_run=dry_run)
+        return await self._carry_out(make, options, self._own_past, dry_run=dry_run)
 
     async def undo(
         self, by: str | None = None, **options: Unpack[WriteOptions]
@@ -177,6 +188,7 @@ class StateMerger(StateValidator):
         whose = by or options.get("actor") or self.actor
         options.setdefault("actor", self.actor or by)
         await self._load()
+        self._guard.require(Permission.HISTORY)
         records = self._history(self._span(newest_first=True)).records()
 
         def actor_of(version: int) -> str | None:
@@ -188,7 +200,7 @@ class StateMerger(StateValidator):
         rules = await self._rules("record", NO_STRATEGIES)
         source = Source(kind, takes_back=(found,))
         make = partial(self._plan_taking_back, source=source, rules=rules, on_conflict="record")
-        return await self._carry_out(make, options, dry_run=False)
+        return await self._carry_out(make, options, self._own_past)
 
     def _plan_taking_back(
         self, root: Root, source: Source, rules: Rules, on_conflict: OnConflict
@@ -201,8 +213,15 @@ class StateMerger(StateValidator):
     async def restore(
         self, at: Point, *, keys: Collection[str] | None = None, **options: Unpack[WriteOptions]
     ) -> MergeResult:
-        """Make the state, or only these keys, what it was at a moment, by one new event."""
+        """Make the state, or only these keys, what it was at a moment, by one new event.
+
+        Raises:
+            AccessDenied: of a key that it changes, or of one that is named, the history may not be
+                seen, or it may not be changed.
+        """
         await self._load()
+        for key in (None,) if keys is None else keys:
+            self._guard.require(Permission.HISTORY, key)
         version = self._version(at)
 
         def make(root: Root) -> Plan:
@@ -211,7 +230,7 @@ class StateMerger(StateValidator):
             is_needed = change.touches_anything
             return plan(root.version, Merged(change), source, "record", is_needed=is_needed)
 
-        return await self._carry_out(make, options, dry_run=False)
+        return await self._carry_out(make, options, self._own_past)
 
     async def cherry_pick(
         self,
@@ -239,8 +258,7 @@ class StateMerger(StateValidator):
             is_needed = merged.change.touches_anything
             return plan(root.version, merged, origin, on_conflict, is_needed=is_needed)
 
-        reads = partial(source._guard.require, Permission.HISTORY)
-        return await self._carry_out(make, options, dry_run=dry_run, reads=reads)
+        return await self._carry_out(make, options, source._own_past, dry_run=dry_run)
 
     async def rebase(self, onto: StateMerger | str = MAIN, **options: Unpack[WriteOptions]) -> Self:
         """Begin this branch anew at the end of another, its own events done again one by one.
@@ -320,28 +338,36 @@ class StateMerger(StateValidator):
         history = self._history(self._span(actor=by, since=since, until=until))
         return [event.version async for event in history]
 
+    @property
+    def _own_past(self) -> _Origin:
+        return self._guard, Permission.HISTORY
+
     async def _carry_out(
         self,
         make: Callable[[Root], Plan],
         options: WriteOptions,
+        origin: _Origin,
         *,
-        dry_run: bool,
-        reads: Callable[[str], None] | None = None,
+        dry_run: bool = False,
     ) -> MergeResult:
         """Make a plan for the state as it is and record it; anew where others changed its keys.
 
-        ``reads`` refuses a key that may not be read where it comes from.
+        Each key that it changes must be permitted at its origin, whether it is recorded or not.
         """
+        there, reading = origin
         for attempt in range(ATTEMPTS_MAX):
             await self._load()
-            sees = self._guard.sight(Permission.READ, blind=True)
+            sees = _both(
+                self._guard.sight(Permission.READ, blind=True), there.sight(reading, blind=True)
+            )
             try:
                 made = await self._engine.waiter.away(make, self._root())
             except MergeConflict as conflict:
                 raise (conflict if sees is None else conflict.narrowed(sees)) from None
-            if reads is not None:
-                for key in made.result.change.operations:
-                    reads(key)
+            for key in made.result.change.operations:
+                there.require(reading, key)
+            if dry_run and made.source is not None:
+                self._rehearse(made.result.change, options, made.source)
             if dry_run or made.source is None:
                 return seen_of(made.result, sees)
             try:
@@ -357,3 +383,10 @@ class StateMerger(StateValidator):
             else:
                 return replace(seen_of(made.result, sees), version=version)
         raise AssertionError  # the last attempt returned or raised
+
+
+def _both(one: Sees | None, other: Sees | None) -> Sees | None:
+    """Return what tells which keys may be seen by both."""
+    if one is None or other is None:
+        return one or other
+    return lambda key: one(key) and other(key)

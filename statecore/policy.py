@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 from statecore.errors import InputError, NewerFormat
+from statecore.patterns import fits_nothing
 from statecore.values import Value, pack
 
 ANY: Final = "*"
@@ -40,7 +41,7 @@ class Permission(StrEnum):
     EXPORT = "export"  # hand a state to somebody else
     KEYS = "keys"  # the keys of the store
     POLICY = "policy"  # set the policy itself
-    AUDIT = "audit"  # read the policy, and the record of what was denied and done
+    AUDIT = "audit"  # read the policy, and all records; check, back up and tend the store
 
 
 ON_KEYS: Final = frozenset(
@@ -231,6 +232,9 @@ def _check_rule(rule: Rule) -> None:
         raise InputError(f"rule {rule.id}: say whom it is about; principals ['*'] is everybody")
     if not (rule.operations and rule.agents and rule.branches and rule.keys):
         raise InputError(f"rule {rule.id}: an empty list fits nothing")
+    for pattern in (*rule.principals, *rule.agents, *rule.branches, *rule.keys):
+        if fits_nothing(pattern):
+            raise InputError(f"rule {rule.id}: the pattern {pattern!r} fits nothing")
     for name in rule.operations:
         if name != ANY and name not in set(Permission):
             raise InputError(f"rule {rule.id}: {name!r} is none of {', '.join(Permission)} or *")

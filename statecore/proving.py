@@ -107,7 +107,7 @@ class StoreProofs:
             AccessDenied: ``keys`` is not permitted.
         """
         self.access.require(Permission.KEYS)
-        return KeyCustody(self._engine, self._parts.births)
+        return KeyCustody(self._engine, self._parts.births, self._authority)
 
     @property
     def security(self) -> StateSecurityManager:

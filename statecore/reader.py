@@ -15,11 +15,12 @@ from statecore.change import Change
 from statecore.engine import Engine
 from statecore.errors import DamagedRecord, InputError, StoreClosed, VersionNotFound
 from statecore.events import Event, Kind, Moment
-from statecore.gate import Guard, Sees, shown, told
+from statecore.gate import Guard
 from statecore.history import Span, StateHistory
 from statecore.moments import Point, version_of
 from statecore.packed import thaw
 from statecore.policy import Permission, Principal
+from statecore.sight import Sight, shown, told
 from statecore.state import Root
 from statecore.stream import STALE, StreamName
 from statecore.tally import SAMPLED
@@ -354,6 +355,7 @@ class StateReader:
             kind=self._kind,
             ttl=self._ttl,
             origin=self._stream.origin,
+            subject=self._subject,
             authority=narrowed,
         )
 
@@ -371,13 +373,13 @@ class StateReader:
             stream.require_readable(self._engine.clock())
         return root
 
-    def _state(self, root: Root, sees: Sees | None) -> AgentState:
+    def _state(self, root: Root, sees: Sight | None) -> AgentState:
         stream, birth = self._stream, self._stream.birth
         load = partial(self._event_of, sees=sees)
         kind = birth.kind if birth else None
         return AgentState(*stream.name[:2], kind, root, load, sees, stream.name.generation)
 
-    def _event_of(self, root: Root, sees: Sees | None) -> Event | None:
+    def _event_of(self, root: Root, sees: Sight | None) -> Event | None:
         return told(self._engine.timeline.event(self._stream, root), sees)
 
     def _version(self, point: Point | None) -> int:

@@ -164,14 +164,14 @@ class StateStore(StoreProofs, StoreCare, StoreArchiving, StoreErasing):
         return StateStore(Faced(self._parts, AsyncWaiter), self._authority)
 
     async def statistics(self) -> StoreStatistics:
-        """Return how much there is in the store."""
+        """Return how much there is in the store: numbers of all of it, whoever asks."""
         log = self._engine.streams.log
         return StoreStatistics(log.last_position(), len(log.streams()), log.size_bytes())
 
     async def metrics(
         self, *, anchor: bytes | None = None, backup: int | str | Path | None = None
     ) -> Metrics:
-        """Return how the store is doing and what it holds, as numbers.
+        """Return how the store is doing and what it holds, as numbers of all of it, whoever asks.
 
         Args:
             anchor: a signed head that is kept outside, to tell what is newer.

@@ -28,8 +28,9 @@ from statecore.policy import Permission
 from statecore.references import OnDelete
 from statecore.register import CONSTRAINT, REFERENCE, REGISTER, RULES, SCHEMA
 from statecore.rulebook import RecordedSchema, Rulebook, is_of_rules
+from statecore.sight import Sees
 from statecore.state import Root
-from statecore.stream import StreamName
+from statecore.stream import MAIN, StreamName
 from statecore.transaction import Transaction
 from statecore.validation import Local, has_conflict, schema_of, spelled
 from statecore.values import Value, check_key, pack, same
@@ -62,6 +63,8 @@ class StateValidator(StateBrancher):
                 ``None`` takes the schema back.
 
         Raises:
+            AccessDenied: it may not be set; or it is a type, whose validators would be told of
+                values that may not be read.
             InputError: it is no schema.
         """
         self._guard.require(Permission.RULES)  # first: what a type says holds here at once
@@ -70,6 +73,7 @@ class StateValidator(StateBrancher):
             recorded, adapter = schema_of(schema)
             JsonSchema(recorded)  # refuses what is none
             if adapter is not None:
+                self._guard.require_all(Permission.READ, pattern)
                 self._local.types[pattern, spelled(recorded)] = adapter
         return await self._set_rule(SCHEMA + pattern, {"schema": recorded}, options)
 
@@ -97,6 +101,9 @@ class StateValidator(StateBrancher):
             function: gets a fresh value; returns ``False``, or raises, to refuse it.
                 ``None`` takes back the one of the name, or all of the pattern.
             name: what to call it, where its own name is not it.
+
+        Raises:
+            AccessDenied: it may not be set, or would be told of values that may not be read.
         """
         self._guard.require(Permission.RULES)  # first: the function holds here at once
         given = name or getattr(function, "__name__", None)
@@ -105,6 +112,7 @@ class StateValidator(StateBrancher):
                 raise InputError("a constraint needs a name")
             if iscoroutinefunction(function):
                 raise InputError(f"the constraint {given!r} can't be a coroutine function")
+            self._guard.require_all(Permission.READ, pattern)
             self._local.functions[pattern, given] = function
 
         def names(old: dict[str, Any] | None) -> dict[str, Any]:
@@ -137,13 +145,22 @@ class StateValidator(StateBrancher):
             on_delete: what to do when a key that is referred to is deleted: ``"refuse"`` that,
                 ``"clear"`` the reference in the same event, or ``"keep"`` it, leading nowhere.
                 References to other agents are kept.
+
+        Raises:
+            AccessDenied: it may not be set, or would tell which keys are there of some that may not
+                be read.
+            InputError: the path or ``on_delete`` is none.
         """
+        self._guard.require(Permission.RULES)
         if isinstance(path, str) or not all(type(part) in (str, int) for part in path):
             raise InputError(f"a path is a tuple of fields and places in lists, not {path!r}")
         on_delete = on_delete or ("refuse" if agent is None else "keep")
         if on_delete not in _WAYS or (agent is not None and on_delete != "keep"):
             ways = ", ".join(_WAYS) if agent is None else "keep, for another agent's keys"
             raise InputError(f"on_delete is {ways}, not {on_delete!r}")
+        if to is not None:
+            where = {} if agent is None else {"agent_id": agent, "branch": MAIN}
+            self._guard.require_all(Permission.READ, to, **where)
         made = {"path": list(path), "to": to, "agent": agent, "on_delete": on_delete}
 
         def references(old: dict[str, Any] | None) -> dict[str, Any]:
@@ -168,12 +185,11 @@ class StateValidator(StateBrancher):
     async def check(self) -> list[Violation]:
         """Return all that violates the rules in the state now, by path; conflicts are exempt.
 
-        What is wrong with keys that may not be read is left out.
+        Keys that may not be read are left out: no function is told of them either.
         """
         await self._load()
         sees = self._guard.sight(Permission.READ)
-        found = await self._engine.waiter.away(self._check)
-        return [each for each in found if sees is None or sees(str(each.path[0]))]
+        return await self._engine.waiter.away(self._check, sees)
 
     async def migrate(
         self,
@@ -276,13 +292,14 @@ class StateValidator(StateBrancher):
             raise InputError("the rules of a temporary state end with it: write to it first")
         return await self._register().atomic_transaction(work, **options)
 
-    def _check(self) -> list[Violation]:
+    def _check(self, sees: Sees | None) -> list[Violation]:
         streams, agent_id = self._engine.streams, self.agent_id
         root_of = partial(streams.living_root, now=self._engine.clock())
         register = streams.open(StreamName(agent_id, REGISTER))
         checks = checks_of(root_of(register), streams, agent_id)
         cells = self._root().cells
-        return whole(checks, cells, names_by(cells, streams, root_of))
+        shown = {key: cell for key, cell in cells.items() if sees is None or sees(key)}
+        return whole(checks, shown, names_by(cells, streams, root_of))
 
     @property
     def _local(self) -> Local:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from statecore.access import Authority, Decision, operation_of, principal_of
 from statecore.change import EMPTY
@@ -30,8 +30,6 @@ from statecore.policy import (
 from statecore.stream import MAIN
 from statecore.waiting import run
 from statecore.writer import StateWriter
-
-_RECORDED: Final = (Permission.ERASE, Permission.EXPORT, Permission.KEYS, Permission.AUDIT)
 
 
 class _OwnState(StateWriter):
@@ -169,10 +167,8 @@ class StoreAccess:
             AccessDenied: says why.
         """
         gate, wanted = self._engine.gate, Request(operation_of(operation), agent_id)
-        policy = gate.now()
-        gate.decide(policy, self._authority, wanted, whole=wanted.operation in ON_KEYS)
-        if policy is not None and gate.witness is not None and wanted.operation in _RECORDED:
-            gate.witness.done(self._authority, wanted)
+        gate.decide(gate.now(), self._authority, wanted, whole=wanted.operation in ON_KEYS)
+        gate.note(self._authority, wanted)
 
     def may_see(self, agent_id: str) -> bool:
         """Tell whether anything of an agent's state may be read, on any branch."""

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 from statecore.engine import Engine
-from statecore.manager import StateManager
+from statecore.manager import Housekeeper
 from statecore.stream import StreamName
 
 RESTORES: Final = StreamName("", "restores")  # no agent's id is empty
@@ -29,10 +29,10 @@ class WentBack:
 
 async def restores(engine: Engine) -> list[WentBack]:
     """Return what restores left behind, oldest first."""
-    found = await StateManager(engine, RESTORES).get_state(_KEY, [])
+    found = await Housekeeper(engine, RESTORES).get_state(_KEY, [])
     return [WentBack(**each) for each in found]
 
 
 async def note_restore(engine: Engine, went_back: WentBack) -> None:
     """Record what a restore left behind."""
-    await StateManager(engine, RESTORES, actor="restore").extend(_KEY, [asdict(went_back)])
+    await Housekeeper(engine, RESTORES, actor="restore").extend(_KEY, [asdict(went_back)])

@@ -203,15 +203,36 @@ class StateWriter(StateReader):
         tag: Tag | None = None,
         source: Source | None = None,
     ) -> Awaitable[int]:
+        append = self._append(change, options, reads, tag, source)
+        self._require_kind(append.actor)
+        written = self._engine.waiter.write(append, self._engine.write_seconds)
+        return self._told(written) if self._policies.root.cells or self._is_limited else written
+
+    def _append(
+        self,
+        change: Change,
+        options: WriteOptions,
+        reads: set[str] | tuple[()] | None,
+        tag: Tag | None,
+        source: Source | None,
+    ) -> Append:
         append = Append(
             self._stream, self._birth, change, options, actor=self.actor, reads=reads, tag=tag
         )
         append.source = source
         append.subject = self._subject
         append.authority = self._authority
-        self._require_kind(append.actor)
-        written = self._engine.waiter.write(append, self._engine.write_seconds)
-        return self._told(written) if self._policies.root.cells or self._is_limited else written
+        return append
+
+    def _rehearse(self, change: Change, options: WriteOptions, source: Source) -> None:
+        """Refuse what ``_write`` would not be permitted, and write nothing.
+
+        Raises:
+            AccessDenied: says why.
+        """
+        append = self._append(change, options, (), None, source)
+        engine, before = self._engine, self._root_to_change().cells
+        engine.gate.require(append, change, before, engine.streams, engine.streams.refresh)
 
     async def _told(self, written: Awaitable[int]) -> int:
         """Return the version that was written; of a conflict tell what may be told."""

@@ -11,12 +11,14 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import AfterValidator
 
 import statecore
 from statecore import (
@@ -39,6 +41,7 @@ from statecore.access import FULL, Limit
 from statecore.errors import Conflict, NewerFormat
 from statecore.gate import Request
 from statecore.ledger import Ledger
+from statecore.patterns import fits_nothing, holds_all, may_meet
 from statecore.policy import ON_KEYS, policy_from, policy_of, record_of
 from tests.conftest import KEY, Clock, environment, opening
 
@@ -205,6 +208,54 @@ def test_what_is_allowed_to_the_whole_is_allowed_to_each_key(
         assert validate_access(operation, replace(context, key=key))
 
 
+LETTERS = st.text("ab[]!/", max_size=4)
+GLOBS = st.text("ab-[]!/*?", max_size=6)
+
+
+@given(GLOBS, GLOBS, LETTERS)
+def test_what_is_told_of_two_patterns_holds_of_each_key(one: str, other: str, key: str) -> None:
+    fits_one, fits_other = fnmatchcase(key, one), fnmatchcase(key, other)
+
+    assert not (fits_one and fits_nothing(one))
+    assert not (holds_all(one, other) and fits_other and not fits_one)
+    assert may_meet(one, other) or not (fits_one and fits_other)
+    assert may_meet(one, other) == may_meet(other, one)
+    assert holds_all(one, one)
+    assert holds_all("*", one)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "holds", "meets"),
+    [
+        ("public/*", "public/a*", True, True),
+        ("public/*", "public/?", True, True),
+        ("public/*", "public/a", True, True),
+        ("public/*", "*", False, True),
+        ("public/*", "secret/*", False, False),
+        ("*/a", "public/*", False, True),
+        ("*/a", "*/b", False, False),
+        ("?", "*", False, True),
+        ("[ab]*", "a", True, True),
+        ("[ab]*", "a*", False, True),
+    ],
+)
+def test_patterns_are_held_against_each_other(
+    one: str, other: str, holds: bool, meets: bool
+) -> None:
+    assert (holds_all(one, other), may_meet(one, other)) == (holds, meets)
+
+
+@given(CONTEXTS, st.sampled_from(sorted(ON_KEYS)), PATTERNS, WORDS)
+def test_what_is_allowed_to_a_pattern_is_allowed_to_each_key_of_it(
+    context: Context, operation: Permission, patterns: list[str], key: str
+) -> None:
+    for pattern in patterns:
+        together = replace(context, whole=True, key=pattern)
+
+        if fnmatchcase(key, pattern) and validate_access(operation, together):
+            assert validate_access(operation, replace(context, whole=False, key=key))
+
+
 @given(POLICIES)
 def test_a_policy_comes_back_from_its_record(made: Policy) -> None:
     assert policy_from(json.loads(json.dumps(record_of(made)))) == made
@@ -233,13 +284,24 @@ def test_roles_come_with_roles_and_by_the_policy() -> None:
         (Condition("principal.level", "below", 4.5), True),
         (Condition("principal.level", "at_most", "4"), None),
         (Condition("principal.level", "equals", 3), True),
-        (Condition("principal.level", "equals", 3.0), False),
-        (Condition("principal.flag", "equals", 1), False),
+        (Condition("principal.level", "equals", 4), False),
+        (Condition("principal.level", "equals", 3.0), None),
+        (Condition("principal.level", "equals", "3"), None),
+        (Condition("principal.level", "equals", None), False),
+        (Condition("principal.flag", "equals", 1), None),
+        (Condition("principal.unset", "equals", 1), None),
+        (Condition("principal.unset", "equals", None), True),
         (Condition("principal.flag", "at_least", 0), None),
         (Condition("principal.level", "among", [1, 3]), True),
+        (Condition("principal.level", "among", [1, 2]), False),
+        (Condition("principal.level", "among", [1, "3"]), None),
+        (Condition("principal.level", "among", []), False),
         (Condition("principal.level", "differs", 4), True),
+        (Condition("principal.level", "differs", "4"), None),
+        (Condition("principal.level", "differs", None), True),
         (Condition("principal.groups", "has", "x"), True),
         (Condition("principal.groups", "has", "z"), False),
+        (Condition("principal.groups", "has", 1), None),
         (Condition("principal.level", "has", "z"), None),
         (Condition("principal.nothing", "equals", None), None),
         (Condition("principal.nothing", "differs", 1), None),
@@ -253,9 +315,8 @@ def test_roles_come_with_roles_and_by_the_policy() -> None:
 def test_a_condition_that_cannot_be_told_never_helps(
     condition: Condition, holds: bool | None
 ) -> None:
-    principal = Principal(
-        "ada", (), {"level": 3, "flag": True, "groups": ["x", "y"], "nan": float("nan")}
-    )
+    known = {"level": 3, "flag": True, "unset": None, "groups": ["x", "y"], "nan": float("nan")}
+    principal = Principal("ada", (), known)
     authority = FULL.narrowed(principal, attributes={"purpose": "audit"})
     place = {"agent_id": "ada", "branch": "main", "key": "a"}
     permits = policy(permit("ada", "read", when=(condition,)))
@@ -299,6 +360,10 @@ def test_what_is_no_policy_is_refused(data: Any, why: str) -> None:
         ({"principals": []}, "whom it is about"),
         ({"operations": []}, "fits nothing"),
         ({"keys": []}, "fits nothing"),
+        ({"keys": ["a", "b/[9-0]*"]}, r"the pattern 'b/\[9-0\]\*' fits nothing"),
+        ({"principals": ["[z-a]"]}, "fits nothing"),
+        ({"agents": ["[z-a]"]}, "fits nothing"),
+        ({"branches": ["[z-a]"]}, "fits nothing"),
         ({"operations": ["fly"]}, "'fly' is none of"),
         ({"id": ""}, "an id of its own"),
         ({"when": [{"attribute": "time", "test": "above", "value": 1}]}, "an attribute is"),
@@ -389,19 +454,19 @@ ASKS: dict[str, tuple[tuple[str, ...], Call]] = {
     "delete_branch": (("branch",), lambda a: a.delete_branch("idea")),
     "set_strategy": (("rules",), lambda a: a.set_strategy("k", "sum")),
     "set_schema": (("rules",), lambda a: a.set_schema("x", {"type": "integer"})),
-    "constrain": (("rules",), lambda a: a.constrain("x", bool, name="truth")),
-    "set_reference": (("rules",), lambda a: a.set_reference("x", (), "k")),
+    "constrain": (("read", "rules"), lambda a: a.constrain("x", bool, name="truth")),
+    "set_reference": (("read", "rules"), lambda a: a.set_reference("x", (), "k")),
     "merge": (("read", "write", "merge"), lambda a: a.merge("idea")),
     "cherry_pick": (("history", "write", "merge"), lambda a: a.cherry_pick("idea", IDEA)),
     "rebase": (
         ("history", "write", "merge", "branch"),
         lambda a: a.branch("idea").rebase("main"),
     ),
-    "what_if": (("branch", "write", "merge"), lambda a: a.what_if("w", skip=[1])),
-    "undo": (("revert", "delete"), lambda a: a.undo(by="root")),
-    "redo": (("revert", "write"), lambda a: a.redo(by="undoer")),
-    "revert": (("revert", "delete"), lambda a: a.revert(2)),
-    "restore": (("revert", "delete"), lambda a: a.restore(2)),
+    "what_if": (("history", "branch", "write", "merge"), lambda a: a.what_if("w", skip=[1])),
+    "undo": (("history", "revert", "delete"), lambda a: a.undo(by="root")),
+    "redo": (("history", "revert", "write"), lambda a: a.redo(by="undoer")),
+    "revert": (("history", "revert", "delete"), lambda a: a.revert(2)),
+    "restore": (("history", "revert", "delete"), lambda a: a.restore(2)),
 }  # fmt: skip
 ABOUT_THE_HANDLE = {
     "subject",
@@ -431,6 +496,30 @@ def prepared(store: BlockingStore) -> None:
     agent.set_state("final", 1)
 
 
+# What they ask where they are told more. A rehearsal asks what it rehearses.
+ASKS_MORE: dict[str, tuple[tuple[str, ...], Call]] = {
+    "constrain no more": (("rules",), lambda a: a.constrain("x", None)),
+    "set_reference no more": (("rules",), lambda a: a.set_reference("x", (), None)),
+    "set_schema of a type": (("read", "rules"), lambda a: a.set_schema("x", int)),
+    "branch of the past": (("history", "branch"), lambda a: a.branch("new", at=2)),
+    "branch of a tag": (("history", "branch"), lambda a: a.branch("new", at="release")),
+    "restore of keys": (
+        ("history", "revert", "delete"),
+        lambda a: a.restore(2, keys=["last", "k"]),
+    ),
+    "revert, rehearsed": (
+        ("history", "revert", "delete"),
+        lambda a: a.revert(2, dry_run=True),
+    ),
+    "merge, rehearsed": (("read", "write", "merge"), lambda a: a.merge("idea", dry_run=True)),
+    "merge of the past": (("history", "write", "merge"), lambda a: a.merge("idea", at=IDEA)),
+    "cherry_pick, rehearsed": (
+        ("history", "write", "merge"),
+        lambda a: a.cherry_pick("idea", IDEA, dry_run=True),
+    ),
+}
+
+
 @pytest.fixture
 def owned(store: BlockingStore) -> BlockingStore:
     """A store with a policy, for its owner, with a state on which all can be done."""
@@ -447,9 +536,9 @@ def test_every_operation_of_a_manager_is_in_the_table() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::statecore.UnresolvedWarning")
-@pytest.mark.parametrize("name", ASKS)
+@pytest.mark.parametrize("name", ASKS | ASKS_MORE)
 def test_an_operation_needs_each_of_its_permissions_and_no_other(name: str) -> None:
-    needs, call = ASKS[name]
+    needs, call = (ASKS | ASKS_MORE)[name]
     for permitted in [*itertools.combinations(needs, len(needs) - 1), needs]:
         with statecore.open() as store:
             prepared(store)
@@ -639,9 +728,9 @@ def told_by(result: Any) -> str:
 
 
 @pytest.mark.filterwarnings("ignore::statecore.UnresolvedWarning")
-@pytest.mark.parametrize("name", ASKS)
+@pytest.mark.parametrize("name", ASKS | ASKS_MORE)
 def test_no_operation_tells_what_may_not_be_read(name: str) -> None:
-    _, call = ASKS[name]
+    _, call = (ASKS | ASKS_MORE)[name]
     with statecore.open() as store:
         prepared(store)
         agent = store.manager("x", actor="root")
@@ -707,6 +796,91 @@ def test_a_forbidden_key_refuses_a_transaction_whole(shared: BlockingStore) -> N
 
     assert agent.version() == 3
     assert agent.get_state("public/a") == 2
+
+
+def test_why_a_state_was_cleared_is_told_to_who_may_see_all_of_it(store: BlockingStore) -> None:
+    owner = store.manager("x", actor="root")
+    owner.set_state("public/a", 1, reason="seen")
+    owner.set_state("secret/b", 1)
+    owner.clear_state(reason=SECRET, cause=SECRET, metadata={"why": SECRET})
+    owner.tag("before", 1, reason=SECRET, metadata={"why": SECRET})
+    owner.tag("plain", 1)
+    store.keys.rotate_data("x", reason=SECRET)
+    with owner.transaction(reason=SECRET) as tx:
+        tx.clear()
+        tx.set("secret/b", 2)
+    with owner.transaction(reason="seen") as tx:
+        tx.clear()
+        tx.set("public/a", 2)
+    narrow = owner.restricted(keys=["public/*"])
+    whole = owner.restricted(operations=["history"])
+    root = store.as_principal("root")
+
+    def told(agent: BlockingManager) -> list[Any]:
+        assert [agent.at(event.version).event for event in agent.history()] == [*agent.history()]
+        return [
+            (event.version, event.change.cleared, event.reason, event.is_filtered)
+            for event in agent.history()
+        ]
+
+    assert [*whole.history()] == [*owner.history()]
+    assert SECRET not in repr([*narrow.history()])
+    before = told(narrow)
+    root.access.set_policy(policy(permit("ada", "history", keys=("public/*",)), permit("b*", "*")))
+
+    assert (
+        before
+        == told(root.manager("x").restricted("ada"))
+        == [
+            (1, False, "seen", False),
+            (3, True, None, True),
+            (4, False, None, True),
+            (5, False, None, False),
+            (6, False, None, True),
+            (7, True, None, True),
+            (8, True, "seen", True),
+        ]
+    )
+    assert [*root.manager("x").history()] == [*store.as_principal("bob").manager("x").history()]
+    assert {event.is_filtered for event in root.manager("x").history()} == {False}
+
+
+def test_who_may_only_audit_is_told_of_no_clear_or_tag_what_it_was(store: BlockingStore) -> None:
+    owner = store.manager("x", actor="root")
+    owner.set_state("a", SECRET)
+    owner.tag(SECRET, 1, reason=SECRET, metadata={"why": SECRET})
+    owner.branch("idea").set_state("b", 1)
+    owner.merge("idea")
+    owner.clear_state(reason=SECRET, cause=SECRET)
+    owner.undo()
+    store.as_principal("root").access.set_policy(policy(permit("eve", "audit")))
+
+    events = [each.event for each in store.as_principal("eve").audit(agent="x") if each.event]
+
+    assert SECRET not in repr(events)
+    assert {event.actor for event in events} == {"root"}
+    for event in events:
+        assert (event.change, event.parents, event.takes_back) == (EMPTY, (), ())
+        assert event.is_filtered
+
+
+def test_a_cursor_asks_at_each_step(store: BlockingStore) -> None:
+    agent = store.manager("x")
+    for value in (1, SECRET, SECRET + "2"):
+        agent.set_state("k", value)
+        agent.set_state("public/a", value)
+    held = agent.cursor(1)
+    root = store.as_principal("root")
+
+    root.access.set_policy(policy(permit("anonymous", "history", keys=("public/*",))))
+    assert held.forward(3).data == {"public/a": SECRET}
+    root.access.set_policy(policy())
+    for step in (held.forward, held.back, lambda: held.state, lambda: held.event):
+        with pytest.raises(AccessDenied):
+            step()
+    root.access.set_policy(None)
+
+    assert held.forward().data.keys() == {"k", "public/a"}
 
 
 def test_a_conflict_does_not_tell_what_may_not_be_read(shared: BlockingStore) -> None:
@@ -811,9 +985,128 @@ def test_no_rehearsal_and_no_question_is_a_way_around(shared: BlockingStore) -> 
     assert {*asked} == {None}
     assert [each.path for each in agent.check()] == [("public/a",)]
     assert agent.contested() == {"public/a": ["idea"]}
-    for rehearsed in (agent.revert(3, dry_run=True), agent.revert(2, dry_run=True)):
-        assert "secret" not in repr(rehearsed)
-    assert agent.revert(3, dry_run=True).change.operations.keys() <= {"public/a"}
+    assert agent.revert(1, dry_run=True).change.operations.keys() <= {"public/a"}
+    for version in (2, 3):
+        with pytest.raises(AccessDenied):
+            agent.revert(version, dry_run=True)
+
+
+@pytest.mark.parametrize("by_policy", [True, False])
+def test_who_sees_only_the_present_has_no_way_into_the_past(
+    store: BlockingStore, by_policy: bool
+) -> None:
+    owner = store.manager("x")
+    for value in (SECRET, "masked"):
+        owner.set_state("k", value)
+    owner.set_state("other", 1)
+    owner.tag("before", 1)
+    may = sorted({*Permission} - {Permission.HISTORY})
+    agent = owner.restricted(operations=may)
+    if by_policy:
+        store.as_principal("root").access.set_policy(policy(permit("ada", *may)))
+        agent = store.as_principal("ada").manager("x")
+        owner = store.as_principal("root").manager("x")
+
+    for look in (
+        lambda: agent.revert(2, dry_run=True),
+        lambda: agent.revert(since=1, dry_run=True),
+        lambda: agent.revert(2),
+        lambda: agent.revert(2, on_conflict="raise"),
+        lambda: agent.restore(1),
+        lambda: agent.restore(1, keys=["k"]),
+        lambda: agent.restore(3, keys=["k"]),
+        agent.undo,
+        agent.redo,
+        lambda: agent.branch("old", at=1),
+        lambda: agent.branch("old", at="before"),
+        lambda: agent.what_if("old", skip=[2]),
+        lambda: agent.branch("new").cherry_pick("main", 1, dry_run=True),
+    ):
+        with pytest.raises(AccessDenied, match="history"):
+            look()
+
+    assert owner.branch_names() == ["new"]
+    assert (owner.get_state("k"), owner.version()) == ("masked", 4)
+    assert agent.branch("now", at=4).get_state("k") == "masked"
+    if by_policy:
+        denied = store.as_principal("root").access.denials()
+        assert {each.operation for each in denied} == {"history"}
+
+
+def test_a_past_that_is_seen_in_part_is_no_present_elsewhere(store: BlockingStore) -> None:
+    for value in (SECRET, "masked"):
+        store.manager("x").set_state("k", value)
+    store.as_principal("root").access.set_policy(
+        policy(permit("ada", "*"), forbid("ada", "history", keys=("k",)))
+    )
+    agent = store.as_principal("ada").manager("x")
+    agent.set_state("mine", 1)
+    agent.set_state("mine", 2)
+
+    for look in (
+        lambda: agent.branch("old", at=1),
+        lambda: agent.what_if("old", skip=[2]),
+        lambda: agent.restore(1),
+        lambda: agent.restore(2, keys=["mine", "k"]),
+        lambda: agent.revert(2, dry_run=True),
+    ):
+        with pytest.raises(AccessDenied, match="history"):
+            look()
+    agent.restore(3, keys=["mine"])
+    agent.revert(5)
+
+    assert agent.at().data == {"k": "masked", "mine": 2}
+
+
+def test_a_rehearsal_asks_for_permissions_and_for_nobodys_name(store: BlockingStore) -> None:
+    board = store.manager("board", kind="shared", actor="x")
+    board.set_state("n", 1)
+    board.branch("idea").set_state("k", 1)
+    nameless = store.manager("board")
+
+    assert nameless.merge("idea", dry_run=True).change.operations.keys() == {"k"}
+    with pytest.raises(statecore.MissingActor):
+        nameless.merge("idea")
+    with pytest.raises(AccessDenied):
+        board.restricted(read_only=True).merge("idea", dry_run=True)
+
+
+def test_what_no_longer_fits_is_not_told_of_what_may_not_be_seen(store: BlockingStore) -> None:
+    owner = store.manager("x")
+    owner.set_state("secret", [1, 2, 3])
+    owner.set_state("own", [1])
+    with owner.transaction() as tx:
+        tx.extend("secret", [4])
+        tx.extend("own", [2])
+    owner.extend("own", [3])
+    store.as_principal("root").access.set_policy(
+        policy(permit("ada", "*"), forbid("ada", "read", "history", keys=("secret",)))
+    )
+    agent = store.as_principal("ada").manager("x")
+
+    made = agent.what_if("w", replace={1: {"secret": 5, "own": 1}, 2: EMPTY})
+
+    assert made.left_out == {
+        3: "it does not fit, and why may not be seen",
+        4: "extend needs a list, not int",
+    }
+
+
+def test_a_merge_that_is_refused_tells_of_no_key_that_may_not_be_read_there(
+    store: BlockingStore,
+) -> None:
+    main, idea = store.manager("x"), store.manager("x").branch("idea")
+    idea.set_state("k", SECRET)
+    main.set_state("k", "ours")
+    store.as_principal("root").access.set_policy(
+        policy(permit("ada", "*"), forbid("ada", "read", branches=("idea",), keys=("k",)))
+    )
+
+    with pytest.raises(statecore.MergeConflict) as caught:
+        store.as_principal("ada").manager("x").merge("idea", on_conflict="raise", dry_run=True)
+
+    assert caught.value.conflicts == {}
+    assert SECRET not in str(caught.value)
 
 
 def test_a_denied_rule_holds_nowhere(shared: BlockingStore) -> None:
@@ -826,6 +1119,86 @@ def test_a_denied_rule_holds_nowhere(shared: BlockingStore) -> None:
     root.set_state("k", SECRET)
 
     assert seen == []
+
+
+def tapping(told: list[Any]) -> Any:
+    """A type whose validator keeps what it is told."""
+    return Annotated[Any, AfterValidator(lambda value: told.append(value) or value)]
+
+
+def test_no_function_that_is_handed_in_is_told_what_may_not_be_read(shared: BlockingStore) -> None:
+    root = shared.as_principal("root")
+    may = permit("ada", "read", "write", "rules", "history")
+    root.access.set_policy(policy(may, forbid("ada", "read", keys=("secret*",))))
+    told: list[Any] = []
+    owner, ada = root.manager("x"), shared.as_principal("ada").manager("x")
+
+    for pattern in ("secret/b", "secret*", "*", "s*", "[r-t]*"):
+        with pytest.raises(AccessDenied, match="may not read"):
+            ada.constrain(pattern, told.append, name="tap")
+        with pytest.raises(AccessDenied, match="may not read"):
+            ada.set_schema(pattern, tapping(told))
+    ada.constrain("public/*", told.append, name="tap")
+    ada.set_schema("secret*", {"type": "string"})
+    owner.set_state("secret/b", SECRET)
+    owner.set_state("public/a", 5)
+    ada.check()
+
+    assert {*told} == {5}
+
+
+def test_no_function_is_told_of_another_branch_what_may_not_be_read_there(
+    shared: BlockingStore,
+) -> None:
+    root = shared.as_principal("root")
+    may = permit("ada", "read", "write", "rules", "history")
+    root.access.set_policy(policy(may, forbid("ada", "read", branches=("hidden",))))
+
+    with pytest.raises(AccessDenied, match="may not read"):
+        shared.as_principal("ada").manager("x").constrain("*", print, name="tap")
+
+
+@pytest.mark.parametrize("by_policy", [True, False])
+def test_no_reference_tells_which_keys_are_there_that_may_not_be_read(
+    store: BlockingStore, by_policy: bool
+) -> None:
+    store.manager("victim").set_state("ssn-1234", SECRET)
+    store.manager("own").set_state("secret/b", SECRET)
+    if by_policy:
+        rules = [
+            permit("bob", "*", agents=("own",)),
+            permit("bob", "read", agents=("victim",), keys=("public/*",)),
+            forbid("bob", "read", keys=("secret/*",)),
+        ]
+        store.as_principal("root").access.set_policy(policy(*rules))
+        agent = store.as_principal("bob").manager("own")
+    else:
+        agent = store.manager("own").restricted(operations=["write", "rules", "delete"])
+
+    for to, whose in (("*", "victim"), ("ssn-1234", "victim"), ("*", None), ("secret/b", None)):
+        with pytest.raises(AccessDenied, match="may not read"):
+            agent.set_reference("probe", (), to, agent=whose)
+    if by_policy:
+        agent.set_reference("public", (), "public/a*", agent="victim")
+
+    assert agent.set_state("probe", "ssn-0000") == 2
+
+
+def test_a_check_tells_no_function_of_what_its_asker_may_not_read(shared: BlockingStore) -> None:
+    root = shared.as_principal("root")
+    root.access.set_policy(None)
+    told: list[Any] = []
+    owner = shared.manager("x")
+    owner.constrain("*", told.append, name="tap")
+    owner.set_schema("*", tapping(told))
+    owner.set_reference("public/a", (), "*", on_delete="keep")
+    root.access.set_policy(RESTRICTED)
+    told.clear()
+
+    violations = shared.as_principal("ada").manager("x").check()
+
+    assert {*told} == {2}
+    assert [each.path for each in violations] == [("public/a",)]
 
 
 # Narrowing
@@ -864,6 +1237,33 @@ def test_a_second_principal_must_be_allowed_as_well(shared: BlockingStore) -> No
     with pytest.raises(AccessDenied):
         shared.manager("y").restricted(read_only=True).restricted("root").get_state("k")
     assert both.authority.names == ["root", "ada"]
+
+
+@pytest.mark.parametrize(
+    "less", [{"principal": "nurse"}, {"keys": ["notes/*"]}, {"operations": ["read", "write"]}]
+)
+def test_a_narrowed_handle_holds_the_same_persons_data(
+    store: BlockingStore, less: dict[str, Any]
+) -> None:
+    durable = store.manager("patient", subject="eve").restricted(**less)
+    runtime = store.manager("visitor", kind="runtime", subject="eve").restricted(**less)
+    durable.set_state("notes/1", SECRET)
+    runtime.set_state("notes/1", SECRET)
+
+    assert (durable.subject, runtime.subject) == ("eve", "eve")
+    assert store.erase_subject("eve") == ["patient", "visitor"]
+
+    for agent in (durable, runtime):
+        with pytest.raises(statecore.Erased):
+            agent.get_state("notes/1")
+
+
+def test_a_narrowed_state_is_persisted_as_the_same_persons(store: BlockingStore) -> None:
+    runtime = store.manager("visitor", kind="runtime", subject="eve").restricted("nurse")
+    runtime.set_state("notes/1", SECRET)
+
+    assert store.persist(runtime).subject == "eve"
+    assert [birth.subject for birth in store.agents()] == ["eve"]
 
 
 def test_what_is_no_narrowing_is_refused(agent: BlockingManager) -> None:
@@ -925,6 +1325,42 @@ def test_a_whole_store_is_a_handle(shared: BlockingStore) -> None:
     root.erase("y")
     with pytest.raises(statecore.Erased):
         root.manager("y").get_state("k")
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda store: store.check(),
+        lambda store: store.last_check,
+        lambda store: store.rebuild(only_check=True),
+        lambda store: store.rebuild(),
+        lambda store: store.sizes(),
+        lambda store: store.compact(),
+        lambda store: store.restores(),
+        lambda store: list(store.audit()),
+    ],
+)
+def test_what_tells_of_the_whole_store_takes_the_permission_to_audit(
+    file_store: BlockingStore, look: Callable[[BlockingStore], object]
+) -> None:
+    file_store.manager("x").set_state("k", 1)
+    rules = permit("ada", "audit"), permit("eve", *{*Permission} - {"audit"}, agents=("mine",))
+    file_store.as_principal("root").access.set_policy(policy(*rules))
+
+    for handle in (file_store, file_store.as_principal("eve")):
+        with pytest.raises(AccessDenied, match="may not audit this store"):
+            look(handle)
+    look(file_store.as_principal("ada"))
+
+
+def test_numbers_of_the_whole_store_name_nobody(file_store: BlockingStore) -> None:
+    file_store.manager(SECRET).branch(SECRET).set_state(SECRET, SECRET, actor=SECRET)
+    file_store.as_principal("root").access.set_policy(policy())
+    file_store.as_principal("root").check()
+
+    told = f"{file_store.statistics()} {file_store.metrics()} {file_store.metrics().prometheus()}"
+
+    assert SECRET not in told
 
 
 # The record

@@ -19,6 +19,7 @@ from statecore import Archived, BlockingManager, BlockingStore
 from statecore.archiving import _Work
 from statecore.codec.cut import cut, is_cut, read_cut
 from statecore.errors import (
+    AccessDenied,
     DamagedRecord,
     Erased,
     ForeignSchema,
@@ -28,6 +29,7 @@ from statecore.errors import (
     VersionNotFound,
     WrongExpectedVersion,
 )
+from statecore.events import to_time
 from statecore.projections.audit_tree import AuditTree
 from statecore.recorders.sqlite.reading import StoreFile
 from tests.conftest import KEY, Clock
@@ -483,6 +485,84 @@ def test_a_file_in_the_way_is_told_to_be_needed_or_left_over(
     said = store.archive("agent", before=80, to=archive).version
     with pytest.raises(InputError, match=f"needed: version {said} of agent names it"):
         store.archive("agent", before=100, to=archive)
+
+
+MAY_ARCHIVE = statecore.Policy(
+    ("root",),
+    (
+        statecore.Rule("ada", "permit", ("read", "erase"), principals=("ada",)),
+        statecore.Rule("bob", "permit", ("read", "write"), principals=("bob",)),
+        statecore.Rule(
+            "cleo", "permit", ("read", "erase"), principals=("cleo",), agents=("agent",)
+        ),
+        statecore.Rule("cleo too", "permit", ("read",), principals=("cleo",)),
+    ),
+)
+
+
+def test_who_may_archive_does_and_it_is_told_of_them(store: BlockingStore, archive: Path) -> None:
+    store.manager("board", actor="x", kind="shared").set_state("n", 1)
+    store.manager("board", actor="x").set_state("n", 2)
+    root = store.as_principal("root")
+    root.access.set_policy(MAY_ARCHIVE)
+    ada = store.as_principal("ada")
+
+    made = ada.archive("agent", before=80, to=archive)
+    shared = ada.archive("board", before=2, to=archive.with_name("board"))
+    with pytest.raises(InputError, match="nothing to archive"):
+        ada.archive("other", before=1, to=archive.with_name("more"))
+    done = [(each.principals, each.operation, each.agent_id) for each in root.access.records()]
+
+    assert (made.events, shared.events) == (79, 1)
+    assert archive.exists()
+    assert [each for each in done if each[1] == "erase"] == [
+        (("ada",), "erase", "agent"),
+        (("ada",), "erase", "board"),
+    ]
+    events = [each.event for each in root.audit() if each.event]
+    assert [(each.actor, each.type.name) for each in events if each.actor == "ada"][-2:] == [
+        ("ada", "ARCHIVED"),
+        ("ada", "ARCHIVED"),
+    ]
+
+
+def test_who_may_not_archive_is_refused_before_anything_is_done(
+    store: BlockingStore, archive: Path, path: Path, clock: Clock
+) -> None:
+    root = store.as_principal("root")
+    root.access.set_policy(MAY_ARCHIVE)
+    now = to_time(clock.now)
+
+    for who in ("bob", "root"):
+        with pytest.raises(AccessDenied):
+            store.as_principal(who).archive("agent", before=80, to=archive)
+    with pytest.raises(AccessDenied):
+        store.as_principal("cleo").archive_all(before=now, to=archive.parent)
+
+    assert not list(archive.parent.glob("*archive"))
+    assert [version for version, stored in rows(path) if is_cut(stored)] == []
+    assert {each.what for each in root.access.records() if each.operation == "erase"} == {"denied"}
+    assert len(store.as_principal("ada").archive_all(before=now, to=archive.parent)) == 2
+
+
+def test_a_permission_that_is_taken_back_meanwhile_cuts_nothing(
+    store: BlockingStore, archive: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = store.as_principal("root")
+    root.access.set_policy(MAY_ARCHIVE)
+    write_archive = _Work.write
+
+    def write_and_lose(work: _Work) -> None:
+        write_archive(work)
+        root.access.set_policy(statecore.Policy(("root",)))
+
+    monkeypatch.setattr(_Work, "write", write_and_lose)
+    with pytest.raises(AccessDenied, match="ada may not erase agent"):
+        store.as_principal("ada").archive("agent", before=80, to=archive)
+
+    assert not archive.exists()
+    assert [version for version, stored in rows(path) if is_cut(stored)] == []
+    assert {each.what for each in root.access.records() if each.operation == "erase"} == {"denied"}
 
 
 @pytest.mark.parametrize("what", ["archived", "erased", "cleared"])

@@ -226,6 +226,25 @@ def test_a_restored_store_is_gone_on_with_as_any_other(
     assert statecore.verify_backup(taken).findings == []
 
 
+def test_a_store_with_a_policy_goes_back_and_tells_its_auditors(
+    path: Path, taken: Path, tmp_path: Path
+) -> None:
+    restored = tmp_path / "restored.db"
+    with statecore.open(path, key=KEY) as store:
+        anybody = statecore.Rule("anybody", "permit", ("write",), principals=("*",))
+        store.as_principal("root").access.set_policy(statecore.Policy(("root",), (anybody,)))
+        write(store, 10, 200)
+        store.as_principal("root").backup(taken)
+    statecore.restore(taken, restored, at=205, key=KEY, key_store=keys_of(path))
+
+    with statecore.open(restored, key=KEY) as store:
+        (went_back,) = store.as_principal("root").restores()
+        with pytest.raises(statecore.AccessDenied):
+            store.restores()
+
+    assert went_back.kept == 205
+
+
 def test_a_store_that_went_back_says_so_and_from_where(
     path: Path, taken: Path, tmp_path: Path
 ) -> None:

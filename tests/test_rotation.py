@@ -13,9 +13,9 @@ import apsw
 import pytest
 
 import statecore
-from statecore import EMPTY, EventType, KeyFile, Passphrase, new_key
+from statecore import EMPTY, EventType, KeyFile, Passphrase, Policy, Rule, new_key
 from statecore.appends import Append, Source, WriteOptions
-from statecore.errors import DamagedRecord, Erased, InputError, KeyMissing, WrongKey
+from statecore.errors import AccessDenied, DamagedRecord, Erased, InputError, KeyMissing, WrongKey
 from statecore.keys import FileKeyStore, KeyRing
 from statecore.keys.providers import GivenKey
 from tests.conftest import KEY, Clock
@@ -269,6 +269,36 @@ def test_a_new_data_key_seals_what_comes_and_the_old_one_opens_what_was(
     assert store.keys.check().problems == ()
     agent.undo()
     assert "third" not in agent.at().data
+
+
+def test_who_may_handle_the_keys_gives_new_ones_and_it_is_told_of_them(
+    store: statecore.BlockingStore, agent: statecore.BlockingManager, tmp_path: Path
+) -> None:
+    agent.set_state("n", 1)
+    agent.branch("idea").set_state("n", 2)
+    store.manager("board", kind="shared", actor="x").set_state("n", 1)
+    root, ada, bob = (store.as_principal(who) for who in ("root", "ada", "bob"))
+    may = Rule("ada", "permit", ("keys",), principals=("ada",))
+    root.access.set_policy(Policy(("root",), (may,)))
+
+    assert sorted(ada.keys.rotate_data("agent-7")) == ["", "idea", "main"]
+    assert ada.keys.rotate_data("board") == ["main"]
+    with pytest.raises(AccessDenied):
+        bob.keys.rotate_data("agent-7")
+    held = ada.keys
+    root.access.set_policy(Policy(("root",)))
+    for call in (
+        lambda: held.rotate_data("agent-7"),
+        lambda: held.rotate(NEW),
+        lambda: held.backup(tmp_path / "keys.backup", passphrase="a"),
+        held.entries,
+        held.check,
+    ):
+        with pytest.raises(AccessDenied, match="ada may not keys"):
+            call()
+
+    events = [each.event for each in root.audit() if each.event]
+    assert [each.actor for each in events if each.type == EventType.REKEYED] == ["ada"] * 4
 
 
 def test_what_is_written_in_one_turn_with_a_new_data_key_is_found_by_key_and_id(path: Path) -> None:
