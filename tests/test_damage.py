@@ -101,6 +101,13 @@ def test_an_empty_file_is_a_place_for_a_new_log(path: Path) -> None:
     assert states(path)
 
 
+def test_what_is_no_file_is_not_verified(tmp_path: Path) -> None:
+    with pytest.raises(ForeignSchema, match="is not a file"):
+        statecore.verify(tmp_path)
+    with pytest.raises(StoreNotFound):
+        statecore.verify(tmp_path / "no.db")
+
+
 def test_a_path_that_cannot_be_is_no_store() -> None:
     for create in (True, False):
         with pytest.raises(StoreNotFound, match="there can be no store"):

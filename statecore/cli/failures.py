@@ -54,7 +54,7 @@ EXIT_CODES: Final = (
     " wrong; 5 the store is damaged or of another format; 6 the store is unavailable; 7 the"
     " agent's rules are violated; 8 verified, but held against nothing from outside; 9 not the log"
     " that was signed before; 10 not as it was recorded; 11 not permitted; 12 done, but standard"
-    " output could not be written; 130 interrupted."
+    " output could not be written; 130 interrupted; 129 and 143 ended by SIGHUP and SIGTERM."
 )
 
 

@@ -18,7 +18,7 @@ from statecore.database import (
     require_schema,
     require_sqlite,
 )
-from statecore.errors import Damage, StoreNotFound, StoreReadOnly
+from statecore.errors import Damage, ForeignSchema, StoreNotFound, StoreReadOnly
 from statecore.recorders.port import Indexes, LogRow, Turn
 from statecore.recorders.sqlite.indexing import read_indexes
 from statecore.recorders.sqlite.log import SqliteReader
@@ -68,8 +68,10 @@ class StoreFile:
         Raises:
             StoreNotFound, ForeignSchema, NewerFormat, Damage: as named.
         """
-        if not path.is_file():
+        if not path.exists():
             raise StoreNotFound(f"there is no store at {path}")
+        if not path.is_file():
+            raise ForeignSchema(f"{path} is not a file")
         require_sqlite()
         self.path = path
         try:
