@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from math import isnan
@@ -615,6 +616,14 @@ def test_a_reader_that_has_read_enough_ends_it_quietly(path: Path, arguments: li
     assert (process.returncode, err) == (0, "")
 
 
+def end_by(number: signal.Signals, process: subprocess.Popen[str]) -> tuple[str, str]:
+    """Signal until the process ends: what comes just before it begins to read is seen later."""
+    while True:
+        process.send_signal(number)
+        with suppress(subprocess.TimeoutExpired):
+            return process.communicate(timeout=5)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_what_stops_a_service_ends_as_an_interrupt_does(
     number: signal.Signals, path: Path, terminal: tuple[int, int]
@@ -622,8 +631,7 @@ def test_what_stops_a_service_ends_as_an_interrupt_does(
     arguments = ("show", path, "ada", "--passphrase")
     with start(*arguments, stdin=terminal[1], start_new_session=True) as process:
         await_prompt(process, "Passphrase: ")
-        process.send_signal(number)
-        out, err = process.communicate()
+        out, err = end_by(number, process)
 
     assert (process.returncode, out, err.strip()) == (128 + number, "", "")
 
@@ -632,8 +640,7 @@ def test_an_interrupt_exits_130(path: Path, terminal: tuple[int, int]) -> None:
     arguments = ("show", path, "ada", "--passphrase")
     with start(*arguments, stdin=terminal[1], start_new_session=True) as process:
         await_prompt(process, "Passphrase: ")
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate()
+        out, err = end_by(signal.SIGINT, process)
 
     assert (process.returncode, out, err.strip()) == (130, "", "")
 

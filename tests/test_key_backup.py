@@ -334,6 +334,7 @@ def test_what_a_kill_left_of_a_restore_is_gone_with_the_next_opening(
     "row",
     [
         ["text", 1, 1, bytes(32), None],
+        [None, 1, 1, bytes(32), None],
         [bytes(3), 1, 1, bytes(32), None],
         [bytes(16), -1, 1, bytes(32), None],
         [bytes(16), 1, -1, bytes(32), None],

@@ -58,7 +58,8 @@ class WrappedKey:
         """
         numbers = self.epoch, self.since, 1 if self.expires is None else self.expires
         return (
-            (type(self.stream), len(self.stream)) == (bytes, _STREAM_BYTES)
+            type(self.stream) is bytes
+            and len(self.stream) == _STREAM_BYTES
             and all(type(number) is int for number in numbers)
             and 0 <= self.epoch <= _EPOCH_MAX
             and 0 <= self.since <= _NUMBER_MAX
