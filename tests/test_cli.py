@@ -629,7 +629,12 @@ def test_what_stops_a_service_ends_as_an_interrupt_does(
     number: signal.Signals, path: Path, terminal: tuple[int, int]
 ) -> None:
     arguments = ("show", path, "ada", "--passphrase")
-    with start(*arguments, stdin=terminal[1], start_new_session=True) as process:
+    ours = signal.signal(number, signal.SIG_DFL)  # under nohup it would be ignored there, too
+    try:
+        process = start(*arguments, stdin=terminal[1], start_new_session=True)
+    finally:
+        signal.signal(number, ours)
+    with process:
         await_prompt(process, "Passphrase: ")
         out, err = end_by(number, process)
 

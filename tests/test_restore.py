@@ -426,7 +426,9 @@ def test_a_restore_killed_at_any_moment_leaves_a_whole_store_or_none(
 
 
 STOPPED = """
-import os
+import os, signal
+if {number} != signal.SIGKILL and {number} != signal.SIGINT:
+    signal.signal({number}, signal.SIG_DFL)  # under nohup it would be ignored
 from statecore.recorders.sqlite.copying import CopyTarget
 CopyTarget.finish = lambda self: os.kill(os.getpid(), {number})
 from statecore.cli import main

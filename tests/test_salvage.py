@@ -365,7 +365,9 @@ def test_names_and_the_log_itself_are_found_by_the_key(written: Path) -> None:
 
 
 STOPPED = """
-import os
+import os, signal
+if {number} != signal.SIGKILL and {number} != signal.SIGINT:
+    signal.signal({number}, signal.SIG_DFL)  # under nohup it would be ignored
 from statecore.recorders.sqlite.writing import NewFile
 NewFile.commit = lambda self: os.kill(os.getpid(), {number})
 from statecore.cli import main
