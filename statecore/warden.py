@@ -28,7 +28,6 @@ from statecore.policy import (
     record_of,
 )
 from statecore.stream import MAIN
-from statecore.values import check_key
 from statecore.waiting import run
 from statecore.writer import StateWriter
 
@@ -167,8 +166,6 @@ class StoreAccess:
         Raises:
             AccessDenied: says why.
         """
-        if agent_id is not None:
-            check_key(agent_id)
         gate, wanted = self._engine.gate, Request(operation_of(operation), agent_id)
         gate.decide(gate.now(), self._authority, wanted, whole=wanted.operation in ON_KEYS)
         gate.note(self._authority, wanted)

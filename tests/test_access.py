@@ -1623,9 +1623,3 @@ def test_nothing_of_a_policy_is_readable_in_the_files(path: Path) -> None:
             content = file.read_bytes() if "-lock" not in file.name else b""
             for word in (b"rooted-owner", b"eve-the-third", b"agent-named", b"hidden-key"):
                 assert word not in content
-
-
-@pytest.mark.parametrize("agent_id", [5, b"agent", "half \ud800", "a" * 2000])
-def test_what_is_no_agent_s_id_is_refused_and_not_recorded(path: Path, agent_id: Any) -> None:
-    with statecore.open(path, key=KEY) as store, pytest.raises(InputError):
-        store.access.require("export", agent_id)

@@ -70,7 +70,8 @@ class Soak:
             except subprocess.TimeoutExpired:
                 process.kill()
                 ended = process.wait()
-            if ended not in (0, -signal.SIGTERM):  # told before it had begun to listen
+            # Told before it had begun to listen; or it is a command, which says so.
+            if ended not in (0, -signal.SIGTERM, 128 + signal.SIGTERM):
                 self.violations.append(f"{name} ended with {ended}")
 
     def report(self, beat: int, killed: str) -> None:
