@@ -214,7 +214,12 @@ class AuditTree:
             InputError: there is no event.
         """
         tiles, _ = self.kept.last()
-        tile = bisect_right(_Ends(self.kept, tiles), position - 1)
+        # A leaf has no greater index than its position says, and mostly that one or one close by.
+        ends, last = _Ends(self.kept, tiles), max(0, min(tiles, (position - 1) // TILE_LEAVES))
+        first, step = last, 1
+        while first > 0 and ends[first - 1] >= position:
+            first, last, step = max(0, first - step), first - 1, 2 * step
+        tile = bisect_right(ends, position - 1, first, last)
         for at, row in enumerate(self.rows(tile)):
             if row[0] == position:
                 return tile * TILE_LEAVES + at

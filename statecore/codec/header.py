@@ -68,4 +68,5 @@ def header_length(stored: bytes) -> int:
     at += 1 + RANDOM_BYTES
     if stored[0] & COMMITMENT:
         at += COMMITMENT_BYTES
-    return min(at, len(stored))
+    size = len(stored)
+    return min(size, at)
