@@ -53,7 +53,8 @@ def restore_keys(
     Raises:
         InputError: there is a key store already, or the backup is opened by the other.
         StoreNotFound: there is no log, or no backup.
-        WrongKey: the backup is another log's, or not opened by what was given.
+        WrongKey: the backup is another log's, or not opened by what was given; or nothing in the
+            log shows that its keys are the log's, which whoever knows a recipient could have made.
         DamagedRecord, NewerFormat: it is no backup, or a newer statecore's.
     """
     provider = provider_from(key, passphrase)

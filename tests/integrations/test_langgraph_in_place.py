@@ -245,6 +245,17 @@ def test_what_was_written_is_not_forgotten_in_favour_of_others(
     assert graph.get_state(CONFIG).values == out
 
 
+def test_an_id_that_another_object_had_before_hides_nothing() -> None:
+    old, notes = {"n": 1}, noted.Noted()
+    wrapper = [{"n": 2}]
+    notes.add([("items", wrapper)], "first task")
+    wrapper[:] = [old]  # the same id, as if the object there before were gone
+
+    notes.add([("items", wrapper)], "second task")
+
+    assert notes.has_any({id(old)})
+
+
 @pytest.mark.parametrize("depth", [40, 47, 48, 49, 60, 61, 62, 63, 64, 65, 100])
 def test_values_of_any_depth_are_taken(saver: StatecoreSaver, depth: int) -> None:
     deep: Any = "bottom"

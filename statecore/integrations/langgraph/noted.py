@@ -8,7 +8,6 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
@@ -34,12 +33,16 @@ class Noted:
 
     def add(self, writes: Sequence[tuple[str, Any]], task_id: str) -> None:
         """Note what a task wrote. The same again, of a task that was repeated, counts once."""
+        reached: set[int] = (
+            set()
+        )  # by itself: what was written before may be gone, its id another's
         for at, (channel, thing) in enumerate(writes):
             kind = type(thing)
             count = len(thing) if kind is list else 1
             self._counts[task_id, WRITES_IDX_MAP.get(channel, at)] = channel, count
-            if kind not in _ATOMS and not _reach(thing, self._ids):
+            if kind not in _ATOMS and not _reach(thing, reached):
                 self._has_everything = True
+        self._ids |= reached
 
     def accounts_for(self, channel: str, added: int) -> bool:
         """Tell whether what was written to a channel may be what was added to its list.
@@ -121,8 +124,6 @@ def _attributes(thing: Any) -> Iterator[Any]:
 @lru_cache(maxsize=1024)
 def _slots(kind: Any) -> tuple[str, ...]:
     """Return the attributes of a class that lie in slots."""
-    if is_dataclass(kind):
-        return tuple(field.name for field in fields(kind)) if hasattr(kind, "__slots__") else ()
     every = (getattr(each, "__slots__", ()) for each in kind.__mro__)
     return tuple(
         name

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from langgraph.checkpoint.base import CheckpointTuple, PendingWrite
@@ -87,6 +88,8 @@ class Memory:
     library: Library = field(default_factory=Library)  # has long lists at hand
     served: dict[tuple[str, str], str] = field(default_factory=dict)
     """The checkpoint we last took for a thread's last one, by thread and namespace."""
+    serving: Lock = field(default_factory=Lock)  # held to set it
+    going_on: list[tuple[str, str, str | None]] = field(default_factory=list)  # from these, now
 
     def forget(self, thread_id: str) -> None:
         """Know nothing of a thread any more."""
@@ -144,7 +147,9 @@ class Thread:
         if known is None or parent is None:
             state = heads[0][1] if heads else await self._places.main.to_change()
             return Place(self._places.main, state, None)
-        if self._memory.served.get((self._id, namespace)) == parent:
+        # Looked at before what was served, which is set before it ends.
+        is_ours = self._memory.going_on.count((self._id, namespace, parent)) > 1
+        if not is_ours and self._memory.served.get((self._id, namespace)) == parent:
             raise WrongExpectedVersion(
                 f"thread {self._id!r} went on from checkpoint {parent} elsewhere: read its latest "
                 "checkpoint again, or give this checkpoint_id to fork from it"
@@ -158,10 +163,16 @@ class Thread:
             WrongExpectedVersion: somebody else went on from what we took for the last checkpoint.
         """
         step = (self._id, namespace, parent or "")
-        with self._memory.buffer.taken(step) as held:
-            await self._put(namespace, parent, new, held)
-        self._memory.notes.drop([step])
-        self._memory.served[self._id, namespace] = str(new.checkpoint["id"])
+        going_on = self._id, namespace, parent
+        self._memory.going_on.append(going_on)
+        try:
+            with self._memory.buffer.taken(step) as held:
+                await self._put(namespace, parent, new, held)
+            self._memory.notes.drop([step])
+            with self._memory.serving:
+                self._memory.served[self._id, namespace] = str(new.checkpoint["id"])
+        finally:
+            self._memory.going_on.remove(going_on)
 
     async def _put(self, namespace: str, parent: str | None, new: New, held: Held) -> None:
         again, values = 0, new.checkpoint["channel_values"]
@@ -301,11 +312,12 @@ class Thread:
     def _serve(self, namespace: str, place: Place, heads: Sequence[Head]) -> None:
         """Know what we took for the last checkpoint, unless we put a later one meanwhile."""
         assert place.envelope is not None
-        on = (self._id, namespace)
-        if not any(state is place.state for _, state in heads):
-            self._memory.served.pop(on, None)  # going on from there is a fork, nobody else's doing
-        elif self._memory.served.get(on, "") <= place.envelope.id:
-            self._memory.served[on] = place.envelope.id
+        on, served = (self._id, namespace), self._memory.served
+        with self._memory.serving:
+            if not any(state is place.state for _, state in heads):
+                served.pop(on, None)  # going on from there is a fork, nobody else's doing
+            elif served.get(on, "") <= place.envelope.id:
+                served[on] = place.envelope.id
 
     def tuple_of(self, found: Found, head: AgentState, shelf: Shelf | Copies) -> CheckpointTuple:
         """Return a checkpoint as the framework wants it."""

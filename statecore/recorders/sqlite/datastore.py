@@ -66,6 +66,8 @@ def require_datastore(path: Path) -> None:
     Raises:
         Damage: it is empty.
     """
+    if path.stat().st_size > 0 and not _journal_of(path).exists():
+        return  # as mostly: whoever makes it has a journal until it is made
     with _alone(path):
         if not _is_made(path):
             raise Damage(
@@ -88,9 +90,13 @@ def _alone(path: Path) -> Iterator[None]:
 def _is_made(path: Path) -> bool:
     if not path.exists() or path.stat().st_size == 0:
         return False
-    if path.with_name(path.name + "-journal").exists():
+    if _journal_of(path).exists():
         _take_back_creation(path)
     return path.stat().st_size > 0
+
+
+def _journal_of(path: Path) -> Path:
+    return path.with_name(path.name + "-journal")
 
 
 def _take_back_creation(path: Path) -> None:
